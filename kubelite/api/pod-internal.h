@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_API_POD_INTERNAL_H
+#define KUBELITE_API_POD_INTERNAL_H
+
+#include "api/pod.h"
+
+/* Decoders of the parts of a pod; all fill what they are given in place. */
+
+typedef struct Decode {
+        Arena *arena;
+        KlError **err;
+} Decode;
+
+int decode_containers(const Decode *d, const Field *spec, Pod *pod);
+int decode_volumes(const Decode *d, const Field *spec, Pod *pod);
+
+int decode_key_values(const Decode *d, const Field *object, const char *key, KeyValues *ret);
+int decode_seccomp(const Decode *d, const Field *security, SeccompProfile *ret);
+int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found);
+/* -1 stays where the member is absent. */
+int decode_tristate(const Decode *d, const Field *object, const char *key, int *ret);
+/* A member that must be there and not empty. */
+int decode_name(const Decode *d, const Field *object, const char *key, char **ret);
+
+#endif
