@@ -15,7 +15,7 @@
  * Connections: HTTP/2 where the server speaks it (HTTP/1.1 else). Requests marked `critical` (lease,
  * node status, tokens) have a connection of their own, so that no amount of watches or large bodies
  * delays them. Watches open further connections as the server's stream limit fills. At most
- * API_REQUESTS_MAX other requests are in flight; the rest waits, critical ones first.
+ * API_REQUESTS_MAX other requests are in flight; the rest waits by priority.
  */
 #define API_REQUESTS_MAX 32
 #define API_BODY_MAX (16U << 20)      /* response bodies of plain requests */
@@ -63,6 +63,13 @@ typedef enum ApiPatchType {
         API_PATCH_MERGE,     /* application/merge-patch+json */
 } ApiPatchType;
 
+/* What waits is sent in this order. */
+typedef enum ApiPriority {
+        API_PRIORITY_NORMAL,
+        API_PRIORITY_LOW, /* events */
+        API_PRIORITIES
+} ApiPriority;
+
 typedef struct ApiCall {
         const char *method;       /* "GET", "POST", "PUT", "PATCH", "DELETE" */
         const char *path;         /* "/api/v1/nodes/x?…", already percent-encoded */
@@ -70,7 +77,8 @@ typedef struct ApiCall {
         size_t body_len;
         const char *content_type; /* NULL: application/json */
         const char *accept;       /* NULL: application/json */
-        bool critical;
+        bool critical;            /* never waits */
+        ApiPriority priority;     /* of what is not critical */
         uint64_t timeout_ms;      /* 0: 30 s. A critical call unanswered in time closes its connection. */
         ApiFunc done;
         void *data;
@@ -78,8 +86,8 @@ typedef struct ApiCall {
 
 /* May complete only from the loop, never within this call. */
 int api_call(ApiClient *client, const ApiCall *call, ApiRequest **ret, KlError **err);
-/* Cancels; no callback comes. Harmless after the callback too (that is how a request is freed:
- * the client frees it itself after its callback returned, so the owner just forgets it). */
+/* Cancels and frees; no callback comes. Within the callback it does nothing: the client frees a
+ * request after its callback has returned, so the owner forgets it there. */
 ApiRequest *api_request_cancel(ApiRequest *request);
 KL_DEFINE_CLEANUP(ApiRequest *, api_request_cancel);
 
@@ -130,5 +138,9 @@ void api_watch_poke(ApiWatch *watch);
 
 /* Whether the last exchange with the server succeeded, and since when (monotonic ms). */
 bool api_client_reachable(const ApiClient *client);
+uint64_t api_client_reachable_since(const ApiClient *client);
+
+/* For metrics and tests: connections open or being opened. */
+size_t api_client_connections(const ApiClient *client);
 
 #endif

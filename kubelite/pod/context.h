@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_POD_CONTEXT_H
+#define KUBELITE_POD_CONTEXT_H
+
+#include "api/events.h"
+#include "api/objects.h"
+#include "api/pod-fields.h"
+#include "cni/cni.h"
+#include "image/image.h"
+#include "pod/files.h"
+#include "runtime/runtime.h"
+#include "volume/volume.h"
+
+/*
+ * What every pod of this node is run with: the rooms below, and the node's settings. One per
+ * daemon, made by main; the pod room borrows it. Pointers to rooms are NULL only where noted.
+ */
+typedef struct PodContext {
+        Loop *loop;
+        Runtime *runtime;
+        ImageStore *images;
+        Cni *cni;
+        Volumes *volumes;
+        ObjectCache *objects;
+        EventRecorder *events;
+        ApiClient *api;          /* NULL on a standalone node */
+
+        const char *node_name, *node_uid; /* the uid is "" until the node is registered */
+        const char *root_dir;    /* /var/lib/kubelet */
+        const char *log_dir;     /* /var/log/pods */
+        const char *log_links_dir; /* /var/log/containers */
+        char *const *host_ips;
+        DnsSettings dns;
+        const char *resolv_conf; /* path of the node's resolv.conf, "" for none */
+        PodFacts facts;          /* pod_ips unset */
+        int64_t capacity_cpu_milli, capacity_memory, capacity_pods;
+        int64_t pod_pids_limit;  /* 0: none */
+        bool seccomp_default;
+        bool cpu_cfs_quota;
+        char *const *allowed_unsafe_sysctls;
+        KeyValues node_labels;
+        uint64_t crash_backoff_max_ms;
+} PodContext;
+
+#endif

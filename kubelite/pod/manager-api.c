@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Pods of the API server: real ones become workers, mirror pods are only compared. */
+
+#include "pod/manager-internal.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+/* --- mirror pods --- */
+
+static void seen_mirror_free(void *data)
+{
+        SeenMirror *seen = data;
+
+        free(seen->uid);
+        free(seen->hash);
+        free(seen);
+}
+
+static void full_name(char *buf, size_t size, const char *namespace, const char *name)
+{
+        snprintf(buf, size, "%s/%s", namespace, name);
+}
+
+static void remember_mirror(PodManager *m, const char *key, const char *uid, const char *hash)
+{
+        SeenMirror *old = map_take(m->seen_mirrors, key), *seen;
+
+        if (old)
+                seen_mirror_free(old);
+        if (!uid)
+                return;
+        seen = calloc(1, sizeof(*seen));
+        if (!seen)
+                return;
+        seen->uid = strdup(uid);
+        seen->hash = strdup(hash ? hash : "");
+        if (!seen->uid || !seen->hash || map_set(m->seen_mirrors, key, seen) < 0)
+                seen_mirror_free(seen);
+}
+
+void manager_tell_mirror(PodManager *m, PodEntry *e)
+{
+        const Pod *pod = pod_worker_pod(e->worker);
+        char key[512];
+        SeenMirror *seen;
+
+        if (!m->api_synced)
+                return;
+        full_name(key, sizeof(key), pod->namespace, pod->name);
+        seen = map_get(m->seen_mirrors, key);
+        mirror_observed(e->mirror, seen, seen ? seen->uid : NULL, seen ? seen->hash : NULL);
+}
+
+static void on_orphan_deleted(ApiRequest *request, const ApiResponse *response, void *data)
+{
+        if (response->status >= 300 && response->status != 404)
+                log_warning(NULL, "A mirror pod without a static pod could not be deleted: %s",
+                            response->message);
+}
+
+static void delete_orphan(PodManager *m, const char *key)
+{
+        static const char body[] = "{\"gracePeriodSeconds\":0}";
+        const char *slash = strchr(key, '/');
+        char path[1024];
+        ApiRequest *request;
+        ApiCall call = { .method = "DELETE", .path = path, .body = body,
+                         .body_len = sizeof(body) - 1, .done = on_orphan_deleted };
+
+        snprintf(path, sizeof(path), "/api/v1/namespaces/%.*s/pods/%s", (int)(slash - key), key,
+                 slash + 1);
+        api_call(m->context->api, &call, &request, NULL);
+}
+
+void manager_drop_orphan_mirrors(PodManager *m)
+{
+        SeenMirror *seen;
+        const char *key;
+
+        if (!m->api_synced || !m->files_scanned || !m->context->api)
+                return;
+        for (size_t i = 0; map_next(m->seen_mirrors, &i, &key, &seen);) {
+                const char *slash = strchr(key, '/');
+                KL_AUTOFREE char *namespace = strndup(key, (size_t)(slash - key));
+
+                if (namespace && !manager_static_by_name(m, namespace, slash + 1))
+                        delete_orphan(m, key);
+        }
+}
+
+static void mirror_event(PodManager *m, const ApiEvent *event, const char *hash)
+{
+        char key[512];
+        PodEntry *e;
+
+        full_name(key, sizeof(key), event->namespace, event->name);
+        remember_mirror(m, key, event->type == API_EVENT_SET ? event->uid : NULL, hash);
+        e = manager_static_by_name(m, event->namespace, event->name);
+        if (e && e->mirror)
+                manager_tell_mirror(m, e);
+        else if (!e && event->type == API_EVENT_SET)
+                manager_drop_orphan_mirrors(m);
+}
+
+static bool is_known_mirror(PodManager *m, const ApiEvent *event)
+{
+        char key[512];
+
+        full_name(key, sizeof(key), event->namespace, event->name);
+        return map_get(m->seen_mirrors, key);
+}
+
+/* --- pods --- */
+
+static void set_pod(PodManager *m, const ApiEvent *event)
+{
+        PodEntry *e = manager_entry(m, event->uid);
+        KL_AUTOERR err = NULL;
+        Pod *pod = NULL;
+
+        if (pod_decode(event->object, &pod, &err) < 0) {
+                log_error(event->name, "Pod from the API cannot be decoded, ignoring: %s",
+                          kl_error_msg(err));
+                return;
+        }
+        if (!pod->uid) {
+                pod_free(pod);
+                return;
+        }
+        if (!e) {
+                /* Nothing of it runs and it is over: only the API's own deletion is left to it. */
+                manager_add_pod(m, pod);
+                return;
+        }
+        if (!e->worker) {
+                pod_free(pod);
+                return;
+        }
+        pod_worker_update(e->worker, pod);
+        if (pod->deleted_us)
+                pod_worker_terminate(e->worker, pod->deletion_grace_s);
+}
+
+static void delete_pod(PodManager *m, const ApiEvent *event)
+{
+        PodEntry *e = event->uid ? manager_entry(m, event->uid) : NULL;
+
+        if (!e)
+                return;
+        e->gone_from_api = true;
+        if (e->worker)
+                pod_worker_terminate(e->worker, -1);
+        deferred_schedule(m->sweep);
+}
+
+static void on_synced(PodManager *m)
+{
+        PodEntry *e;
+
+        m->api_synced = true;
+        for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
+                if (e->mirror && e->worker)
+                        manager_tell_mirror(m, e);
+        manager_drop_orphan_mirrors(m);
+        manager_sweep_unclaimed(m);
+}
+
+static void on_event(ApiWatch *watch, const ApiEvent *event, void *data)
+{
+        PodManager *m = data;
+        const Value *annotations = value_path(event->object, "metadata.annotations");
+        const char *mirror = value_get_str(annotations, MIRROR_ANNOTATION);
+
+        switch (event->type) {
+        case API_EVENT_SET:
+                if (mirror)
+                        mirror_event(m, event, mirror);
+                else if (event->uid && *event->uid)
+                        set_pod(m, event);
+                break;
+        case API_EVENT_DELETED:
+                if (is_known_mirror(m, event))
+                        mirror_event(m, event, NULL);
+                else
+                        delete_pod(m, event);
+                break;
+        case API_EVENT_SYNCED:
+                on_synced(m);
+                break;
+        case API_EVENT_ERROR:
+                log_warning(NULL, "Pods cannot be watched at the moment: %s", event->message);
+                break;
+        }
+}
+
+int manager_follow_api(PodManager *m, KlError **err)
+{
+        KL_AUTOFREE char *selector = str_format("spec.nodeName=%s", m->context->node_name);
+        ApiWatchSpec spec = { .path = "/api/v1/pods", .field_selector = selector,
+                              .func = on_event, .data = m };
+
+        if (!selector)
+                return kl_error_oom(err);
+        return api_watch(m->context->api, &spec, &m->watch, err);
+}

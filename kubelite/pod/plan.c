@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * The plan. A pod is in one of two modes. Running: volumes, sandbox and images are made ready side
+ * by side, then the network, then containers in order. Ending: containers stop, sidecars after the
+ * others and in reverse, then the network goes, the sandbox, and the volumes. A lost sandbox is
+ * ended first and then made anew.
+ */
+
+#include "pod/plan.h"
+
+#include <string.h>
+
+static void plan_add(Plan *plan, ActionType type, size_t container)
+{
+        plan->actions[plan->n++] = (Action){ .type = type, .container = container };
+}
+
+static void plan_wake(Plan *plan, uint64_t at_ms)
+{
+        if (!plan->wake_ms || at_ms < plan->wake_ms)
+                plan->wake_ms = at_ms;
+}
+
+static bool is_alive(const PlanContainer *c)
+{
+        return c->run == RUN_STARTING || c->run == RUN_RUNNING || c->run == RUN_STOPPING;
+}
+
+static bool restarts(const PlanInput *in, const PlanContainer *c)
+{
+        if (c->kind == CONTAINER_EPHEMERAL)
+                return false;
+        if (c->sidecar)
+                return true;
+        if (c->kind == CONTAINER_INIT)
+                return c->exit_code != 0 && in->restart_policy != RESTART_NEVER;
+        if (in->restart_policy == RESTART_ON_FAILURE)
+                return c->exit_code != 0;
+        return in->restart_policy == RESTART_ALWAYS;
+}
+
+static bool ended_for_good(const PlanInput *in, const PlanContainer *c)
+{
+        return c->run == RUN_EXITED && !restarts(in, c);
+}
+
+/* Once a main container was started, the init containers have done their work, even if their records
+ * are gone. */
+static bool mains_began(const PlanInput *in)
+{
+        for (size_t i = 0; i < in->n_containers; i++)
+                if (in->containers[i].kind == CONTAINER_MAIN &&
+                    in->containers[i].run != RUN_NONE)
+                        return true;
+        return false;
+}
+
+bool pod_plan_is_complete(const PlanInput *in)
+{
+        size_t mains = 0, ended = 0;
+
+        if (in->finished)
+                return true;
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (c->kind == CONTAINER_INIT && !c->sidecar && c->run == RUN_EXITED &&
+                    c->exit_code != 0 && ended_for_good(in, c) && !mains_began(in))
+                        return true;
+                if (c->kind != CONTAINER_MAIN)
+                        continue;
+                mains++;
+                ended += ended_for_good(in, c);
+        }
+        return mains > 0 && mains == ended;
+}
+
+/* Sidecars stop after all others have, in reverse order of their start. True while any is alive. */
+static bool plan_stop_containers(const PlanInput *in, Plan *plan)
+{
+        bool others = false, alive = false;
+
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (!is_alive(c))
+                        continue;
+                alive = true;
+                if (c->sidecar)
+                        continue;
+                others = true;
+                if (c->run == RUN_RUNNING)
+                        plan_add(plan, ACTION_STOP, i);
+        }
+        if (others || !alive)
+                return alive;
+        for (size_t i = in->n_containers; i-- > 0;) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (!is_alive(c))
+                        continue;
+                if (c->run == RUN_RUNNING)
+                        plan_add(plan, ACTION_STOP, i);
+                break;
+        }
+        return true;
+}
+
+/* Network, then sandbox. True when neither is left. */
+static bool plan_clear_sandbox(const PlanInput *in, Plan *plan)
+{
+        if (in->sandbox == SANDBOX_CREATING || in->sandbox == SANDBOX_DESTROYING ||
+            in->network == NETWORK_ADDING || in->network == NETWORK_DELETING)
+                return false;
+        if (in->network == NETWORK_READY) {
+                plan_add(plan, ACTION_DELETE_NETWORK, 0);
+                return false;
+        }
+        if (in->sandbox != SANDBOX_NONE) {
+                plan_add(plan, ACTION_DESTROY_SANDBOX, 0);
+                return false;
+        }
+        return true;
+}
+
+static void plan_ending(const PlanInput *in, Plan *plan)
+{
+        /* An ending sandbox takes whatever still runs with it, but a clean stop comes first. */
+        if (in->sandbox == SANDBOX_READY && plan_stop_containers(in, plan))
+                return;
+        if (!plan_clear_sandbox(in, plan))
+                return;
+        if (in->volumes == VOLUME_STATE_TEARING_DOWN)
+                return;
+        if (in->volumes != VOLUME_STATE_GONE) {
+                plan_add(plan, ACTION_TEARDOWN_VOLUMES, 0);
+                return;
+        }
+        if (in->removed)
+                plan_add(plan, ACTION_FINISH, 0);
+}
+
+static bool sandbox_usable(const PlanInput *in)
+{
+        return in->sandbox == SANDBOX_READY && in->volumes == VOLUME_STATE_READY &&
+               (in->host_network || in->network == NETWORK_READY);
+}
+
+static bool plan_image(const PlanInput *in, Plan *plan, size_t i)
+{
+        const PlanContainer *c = &in->containers[i];
+
+        if (c->image == IMAGE_FAILED && c->image_retry_ms > in->now_ms) {
+                plan_wake(plan, c->image_retry_ms);
+                return false;
+        }
+        if (c->image == IMAGE_UNKNOWN || c->image == IMAGE_FAILED)
+                plan_add(plan, ACTION_ENSURE_IMAGE, i);
+        return c->image == IMAGE_READY;
+}
+
+/* A container that should run and does not. */
+static void plan_start(const PlanInput *in, Plan *plan, size_t i)
+{
+        const PlanContainer *c = &in->containers[i];
+
+        if (c->start_retry_ms > in->now_ms) {
+                plan_wake(plan, c->start_retry_ms);
+                if (c->run == RUN_EXITED)
+                        plan_add(plan, ACTION_REPORT_BACKOFF, i);
+                return;
+        }
+        if (plan_image(in, plan, i) && sandbox_usable(in))
+                plan_add(plan, ACTION_START, i);
+}
+
+/* True when all init containers have done what main containers wait for. */
+static bool plan_init(const PlanInput *in, Plan *plan)
+{
+        bool began = mains_began(in);
+
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (c->kind != CONTAINER_INIT)
+                        continue;
+                if (c->run == RUN_RUNNING && c->outdated && c->sidecar)
+                        plan_add(plan, ACTION_STOP, i);
+                if (c->sidecar && !is_alive(c))
+                        plan_start(in, plan, i);
+                if (began)
+                        continue;
+                if (!c->sidecar && c->run == RUN_EXITED && c->exit_code == 0)
+                        continue;
+                if (c->sidecar && c->run == RUN_RUNNING)
+                        continue;
+                if (!c->sidecar && !is_alive(c))
+                        plan_start(in, plan, i);
+                return false;
+        }
+        return true;
+}
+
+static void plan_main(const PlanInput *in, Plan *plan, size_t i)
+{
+        const PlanContainer *c = &in->containers[i];
+
+        if (c->run == RUN_RUNNING && c->outdated && c->kind == CONTAINER_MAIN)
+                plan_add(plan, ACTION_STOP, i);
+        if (c->run == RUN_NONE || (c->run == RUN_EXITED && restarts(in, c)))
+                plan_start(in, plan, i);
+}
+
+static void plan_sandbox(const PlanInput *in, Plan *plan)
+{
+        if (in->volumes == VOLUME_STATE_NONE || in->volumes == VOLUME_STATE_GONE)
+                plan_add(plan, ACTION_SETUP_VOLUMES, 0);
+        if (in->sandbox == SANDBOX_NONE) {
+                if (in->sandbox_retry_ms > in->now_ms)
+                        plan_wake(plan, in->sandbox_retry_ms);
+                else if (!in->host_network && !in->network_available)
+                        plan_add(plan, ACTION_REPORT_NO_NETWORK, 0);
+                else
+                        plan_add(plan, ACTION_CREATE_SANDBOX, 0);
+                return;
+        }
+        if (in->sandbox == SANDBOX_READY && !in->host_network && in->network == NETWORK_NONE)
+                plan_add(plan, ACTION_ADD_NETWORK, 0);
+}
+
+static void plan_running(const PlanInput *in, Plan *plan)
+{
+        plan_sandbox(in, plan);
+        if (!plan_init(in, plan))
+                return;
+        for (size_t i = 0; i < in->n_containers; i++)
+                if (in->containers[i].kind != CONTAINER_INIT)
+                        plan_main(in, plan, i);
+}
+
+void pod_plan(const PlanInput *in, Plan *ret)
+{
+        ret->n = 0;
+        ret->wake_ms = 0;
+        if (in->terminating || pod_plan_is_complete(in)) {
+                plan_ending(in, ret);
+                return;
+        }
+        if (in->sandbox == SANDBOX_LOST || in->sandbox == SANDBOX_DESTROYING) {
+                plan_clear_sandbox(in, ret);
+                return;
+        }
+        plan_running(in, ret);
+}

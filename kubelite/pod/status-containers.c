@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* ContainerStatus, and the QoS class, which is derived from the containers' resources. */
+
+#include "pod/status-internal.h"
+
+#include "base/clock.h"
+#include "base/str.h"
+
+static void write_stamp(JsonWriter *w, const char *key, int64_t us)
+{
+        char stamp[TIME_RFC3339_SIZE];
+
+        if (us > 0)
+                time_format_rfc3339(us, stamp);
+        jw_kstr(w, key, us > 0 ? stamp : NULL);
+}
+
+static void write_container_id(JsonWriter *w, const char *id)
+{
+        if (id)
+                jw_kstrf(w, "containerID", CONTAINER_ID_PREFIX "%s", id);
+}
+
+static void write_terminated(const RunRecord *run, JsonWriter *w)
+{
+        jw_kobject(w, "terminated");
+        jw_kint(w, "exitCode", run->exit_code);
+        jw_kstr(w, "reason", run->reason);
+        jw_kstr_opt(w, "message", run->message);
+        write_stamp(w, "startedAt", run->started_us);
+        write_stamp(w, "finishedAt", run->finished_us);
+        write_container_id(w, run->id);
+        jw_end(w);
+}
+
+static void write_waiting(const char *reason, const char *message, JsonWriter *w)
+{
+        jw_kobject(w, "waiting");
+        jw_kstr(w, "reason", reason);
+        jw_kstr_opt(w, "message", message);
+        jw_end(w);
+}
+
+/* An exited container that is about to run again shows as waiting, its end as the last state. */
+static bool shows_waiting(const PodView *view, const ContainerView *c)
+{
+        if (c->run == RUN_NONE || c->run == RUN_STARTING)
+                return true;
+        return c->run == RUN_EXITED && !view->terminating && c->waiting_reason;
+}
+
+static void write_not_located(JsonWriter *w)
+{
+        static const RunRecord lost = {
+                .exit_code = 137,
+                .reason = "ContainerStatusUnknown",
+                .message = (char *)"The container could not be located when the pod was terminated",
+        };
+
+        write_terminated(&lost, w);
+}
+
+static void write_state(const PodView *view, const ContainerView *c, JsonWriter *w)
+{
+        const char *reason = c->waiting_reason;
+
+        jw_kobject(w, "state");
+        if (status_is_running(c)) {
+                jw_kobject(w, "running");
+                write_stamp(w, "startedAt", c->current.started_us);
+                jw_end(w);
+        } else if (!shows_waiting(view, c)) {
+                write_terminated(&c->current, w);
+        } else if (view->terminating && view->terminated && !c->current.id) {
+                write_not_located(w);
+        } else {
+                if (!reason)
+                        reason = view->pod->n_init ? "PodInitializing" : "ContainerCreating";
+                write_waiting(reason, c->waiting_message, w);
+        }
+        jw_end(w);
+}
+
+static void write_last_state(const PodView *view, const ContainerView *c, JsonWriter *w)
+{
+        const RunRecord *last = &c->last;
+
+        if (shows_waiting(view, c) && c->current.id && c->run == RUN_EXITED)
+                last = &c->current;
+        jw_kobject(w, "lastState");
+        if (last->id)
+                write_terminated(last, w);
+        jw_end(w);
+}
+
+static void write_mounts(const Container *spec, JsonWriter *w)
+{
+        if (!spec->n_mounts)
+                return;
+        jw_karray(w, "volumeMounts");
+        for (size_t i = 0; i < spec->n_mounts; i++) {
+                const VolumeMount *m = &spec->mounts[i];
+
+                jw_object(w);
+                jw_kstr(w, "name", m->name);
+                jw_kstr(w, "mountPath", m->mount_path);
+                if (m->read_only) {
+                        bool recursive = m->recursive_read_only &&
+                                         !str_eq(m->recursive_read_only, "Disabled");
+
+                        jw_kbool(w, "readOnly", true);
+                        jw_kstr(w, "recursiveReadOnly", recursive ? "Enabled" : "Disabled");
+                }
+                jw_end(w);
+        }
+        jw_end(w);
+}
+
+static void write_quantities(JsonWriter *w, const char *key, const KeyValues *list)
+{
+        if (!list->n)
+                return;
+        jw_kobject(w, key);
+        for (size_t i = 0; i < list->n; i++)
+                jw_kstr(w, list->items[i].key, list->items[i].value);
+        jw_end(w);
+}
+
+static void write_resources(const ContainerView *c, JsonWriter *w)
+{
+        write_quantities(w, "allocatedResources", &c->spec->resources.requests);
+        jw_kobject(w, "resources");
+        write_quantities(w, "limits", &c->spec->resources.limits);
+        write_quantities(w, "requests", &c->spec->resources.requests);
+        jw_end(w);
+}
+
+static void write_user(const ContainerView *c, JsonWriter *w)
+{
+        jw_kobject(w, "user");
+        jw_kobject(w, "linux");
+        jw_kint(w, "uid", c->uid);
+        jw_kint(w, "gid", c->gid);
+        jw_karray(w, "supplementalGroups");
+        for (size_t i = 0; i < c->n_groups; i++)
+                jw_int(w, c->groups[i]);
+        jw_end(w);
+        jw_end(w);
+        jw_end(w);
+}
+
+static void write_container(const PodView *view, const ContainerView *c, JsonWriter *w)
+{
+        jw_object(w);
+        jw_kstr(w, "name", c->spec->name);
+        write_state(view, c, w);
+        write_last_state(view, c, w);
+        jw_kbool(w, "ready", c->ready);
+        jw_kint(w, "restartCount", c->restart_count);
+        jw_kstr(w, "image", str_empty(c->image) ? c->spec->image : c->image);
+        jw_kstr(w, "imageID", c->image_id ? c->image_id : "");
+        write_container_id(w, c->current.id);
+        jw_kbool(w, "started", c->started);
+        if (c->current.id)
+                write_resources(c, w);
+        write_mounts(c->spec, w);
+        if (c->current.id && c->user_known)
+                write_user(c, w);
+        jw_end(w);
+}
+
+void status_write_containers(const PodView *view, size_t first, size_t n, Buf *to)
+{
+        JsonWriter w = JSON_WRITER(to);
+
+        jw_array(&w);
+        for (size_t i = first; i < first + n; i++)
+                write_container(view, &view->containers[i], &w);
+        jw_end(&w);
+}
+
+/* Guaranteed: cpu and memory limits on every container, and requests equal to them. Best effort: none
+ * of either anywhere (pkg/apis/core/v1/helper/qos). */
+PodQos pod_qos(const Pod *pod)
+{
+        static const char *const names[] = { "cpu", "memory" };
+        bool any = false, guaranteed = true;
+
+        for (size_t i = 0; i < pod->n_init + pod->n_main; i++) {
+                const ResourceRequirements *r = &pod->containers[i].resources;
+
+                for (size_t k = 0; k < ELEMENTS(names); k++) {
+                        int64_t request = resource_milli(&r->requests, names[k]);
+                        int64_t limit = resource_milli(&r->limits, names[k]);
+
+                        any |= request > 0 || limit > 0;
+                        guaranteed &= limit > 0 && request == limit;
+                }
+        }
+        if (!any)
+                return POD_BEST_EFFORT;
+        return guaranteed ? POD_GUARANTEED : POD_BURSTABLE;
+}
+
+const char *pod_qos_name(PodQos qos)
+{
+        static const char *const names[] = { "Guaranteed", "Burstable", "BestEffort" };
+
+        return names[qos];
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The status of one pod on its way to the API. */
+
+#include "pod/sync.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+#define RETRY_MIN_MS 500
+#define RETRY_MAX_MS 30000
+#define PATH_MAX_LEN 1024
+
+struct StatusSync {
+        Loop *loop;
+        ApiClient *api;
+        StatusSyncEvents events;
+        void *data;
+        char *namespace, *name, *uid;
+        PodStatus wanted, sent, accepted;
+        bool have_wanted, have_accepted, delete_wanted, deleting;
+        ApiRequest *request;
+        Deferred *turn;
+        Timer *retry;
+        uint64_t retry_ms;
+};
+
+static void sync_step(StatusSync *s);
+
+static int status_copy(const PodStatus *from, PodStatus *ret)
+{
+        PodStatus copy = { 0 };
+
+        for (size_t i = 0; i < STATUS_FIELD_COUNT; i++) {
+                if (!from->fields[i])
+                        continue;
+                copy.fields[i] = strdup(from->fields[i]);
+                if (!copy.fields[i]) {
+                        pod_status_deinit(&copy);
+                        return -ENOMEM;
+                }
+        }
+        *ret = copy;
+        return 0;
+}
+
+static void on_turn(Deferred *turn, void *data)
+{
+        sync_step(data);
+}
+
+static void on_retry(Timer *timer, void *data)
+{
+        sync_step(data);
+}
+
+int status_sync_new(Loop *loop, ApiClient *api, const StatusSyncEvents *events, void *data,
+                    StatusSync **ret, KlError **err)
+{
+        KL_AUTO(status_sync_free) StatusSync *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return kl_error_oom(err);
+        s->loop = loop;
+        s->api = api;
+        s->events = *events;
+        s->data = data;
+        s->turn = deferred_new(loop, on_turn, s);
+        s->retry = timer_new(loop, on_retry, s);
+        if (!s->turn || !s->retry)
+                return kl_error_oom(err);
+        *ret = KL_STEAL(s);
+        return 0;
+}
+
+StatusSync *status_sync_free(StatusSync *s)
+{
+        if (!s)
+                return NULL;
+        api_request_cancel(s->request);
+        deferred_free(s->turn);
+        timer_free(s->retry);
+        pod_status_deinit(&s->wanted);
+        pod_status_deinit(&s->sent);
+        pod_status_deinit(&s->accepted);
+        free(s->namespace);
+        free(s->name);
+        free(s->uid);
+        free(s);
+        return NULL;
+}
+
+int status_sync_target(StatusSync *s, const char *namespace, const char *name, const char *uid)
+{
+        char *ns_copy, *name_copy, *uid_copy;
+
+        if (str_eq(s->uid, uid))
+                return 0;
+        ns_copy = strdup(namespace);
+        name_copy = strdup(name);
+        uid_copy = strdup(uid);
+        if (!ns_copy || !name_copy || !uid_copy) {
+                free(ns_copy);
+                free(name_copy);
+                free(uid_copy);
+                return -ENOMEM;
+        }
+        free(s->namespace);
+        free(s->name);
+        free(s->uid);
+        s->namespace = ns_copy;
+        s->name = name_copy;
+        s->uid = uid_copy;
+        s->request = api_request_cancel(s->request);
+        s->deleting = false;
+        s->have_accepted = false;
+        deferred_schedule(s->turn);
+        return 0;
+}
+
+void status_sync_post(StatusSync *s, PodStatus *status)
+{
+        pod_status_deinit(&s->wanted);
+        s->wanted = *status;
+        *status = (PodStatus){ 0 };
+        s->have_wanted = true;
+        deferred_schedule(s->turn);
+}
+
+void status_sync_delete(StatusSync *s)
+{
+        s->delete_wanted = true;
+        deferred_schedule(s->turn);
+}
+
+const PodStatus *status_sync_last(const StatusSync *s)
+{
+        return s->have_wanted ? &s->wanted : NULL;
+}
+
+static void retry_later(StatusSync *s, const ApiResponse *response, const char *what)
+{
+        uint64_t delay;
+
+        s->retry_ms = s->retry_ms ? s->retry_ms * 2 : RETRY_MIN_MS;
+        if (s->retry_ms > RETRY_MAX_MS)
+                s->retry_ms = RETRY_MAX_MS;
+        delay = s->retry_ms / 2 + random_u64() % (s->retry_ms / 2 + 1);
+        if (response->retry_after_ms > delay)
+                delay = response->retry_after_ms;
+        if (response->status)
+                log_warning(s->name, "Pod status: %s was refused (%d %s), tried again: %s", what,
+                            response->status, response->reason, response->message);
+        else
+                log_debug(s->name, "Pod status: %s failed, tried again: %s", what,
+                          response->message);
+        timer_start(s->retry, delay);
+}
+
+/* 404: gone. 409: another uid. Both mean that this pod is not there any more. */
+static bool is_gone(const ApiResponse *response)
+{
+        return response->status == 404 ||
+               (response->status == 409 && !str_eq(response->reason, "Conflict")) ||
+               (response->status == 409 && strstr(response->message, "UID"));
+}
+
+static void on_patched(ApiRequest *request, const ApiResponse *response, void *data)
+{
+        StatusSync *s = data;
+
+        s->request = NULL;
+        if (response->status >= 200 && response->status < 300) {
+                pod_status_deinit(&s->accepted);
+                s->accepted = s->sent;
+                s->sent = (PodStatus){ 0 };
+                s->have_accepted = true;
+                s->retry_ms = 0;
+                deferred_schedule(s->turn);
+                return;
+        }
+        if (is_gone(response)) {
+                s->events.gone(s, s->data);
+                return;
+        }
+        retry_later(s, response, "the patch");
+}
+
+static void on_deleted(ApiRequest *request, const ApiResponse *response, void *data)
+{
+        StatusSync *s = data;
+
+        s->request = NULL;
+        s->deleting = false;
+        if ((response->status >= 200 && response->status < 300) || is_gone(response)) {
+                s->events.gone(s, s->data);
+                return;
+        }
+        retry_later(s, response, "the deletion");
+}
+
+static void send_call(StatusSync *s, const char *method, const char *suffix, const Buf *body,
+                      const char *content_type, ApiFunc done)
+{
+        char path[PATH_MAX_LEN];
+        KL_AUTOERR err = NULL;
+        ApiCall call = {
+                .method = method, .path = path, .body = buf_str(body), .body_len = body->len,
+                .content_type = content_type, .done = done, .data = s,
+        };
+
+        snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s%s", s->namespace, s->name,
+                 suffix);
+        if (api_call(s->api, &call, &s->request, &err) < 0)
+                retry_later(s, &(ApiResponse){ .reason = "", .message = kl_error_msg(err) },
+                            method);
+}
+
+/* True if a patch went out. */
+static bool send_patch(StatusSync *s)
+{
+        KL_AUTOBUF body = BUF_INIT;
+        PodStatus copy;
+
+        if (pod_status_patch(s->uid, s->have_accepted ? &s->accepted : NULL, &s->wanted, &body) != 0)
+                return false;
+        if (status_copy(&s->wanted, &copy) < 0)
+                return false;
+        pod_status_deinit(&s->sent);
+        s->sent = copy;
+        send_call(s, "PATCH", "/status", &body, "application/strategic-merge-patch+json",
+                  on_patched);
+        return true;
+}
+
+static void send_delete(StatusSync *s)
+{
+        KL_AUTOBUF body = BUF_INIT;
+        JsonWriter w = JSON_WRITER(&body);
+
+        jw_object(&w);
+        jw_kstr(&w, "kind", "DeleteOptions");
+        jw_kstr(&w, "apiVersion", "v1");
+        jw_kint(&w, "gracePeriodSeconds", 0);
+        jw_kobject(&w, "preconditions");
+        jw_kstr(&w, "uid", s->uid);
+        jw_end(&w);
+        jw_end(&w);
+        s->deleting = true;
+        send_call(s, "DELETE", "", &body, NULL, on_deleted);
+}
+
+static void sync_step(StatusSync *s)
+{
+        if (s->request || !s->uid)
+                return;
+        if (timer_active(s->retry))
+                return;
+        if (s->have_wanted && send_patch(s))
+                return;
+        if (s->delete_wanted && !s->deleting)
+                send_delete(s);
+}

@@ -1,0 +1,457 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Containers of a pod: starting, stopping, what the runtime tells of them, and the crash-loop
+ * back-off (client-go's flowcontrol.Backoff as the kubelet uses it: the first restart comes at
+ * once, then 10 s doubling; ten minutes without a crash forget it).
+ */
+
+#include "pod/worker-internal.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "pod/environment.h"
+
+#include <sys/stat.h>
+
+#define CRASH_BACKOFF_MIN_MS 10000
+#define CONFIG_RETRY_MS 10000
+#define GRACE_MIN_S 2
+
+WorkContainer *worker_container(PodWorker *w, const char *name)
+{
+        for (size_t i = 0; i < w->n_containers; i++)
+                if (strcmp(w->containers[i]->name, name) == 0)
+                        return w->containers[i];
+        return NULL;
+}
+
+static void run_record_clear(RunRecord *record)
+{
+        free(record->id);
+        free(record->message);
+        *record = (RunRecord){ 0 };
+}
+
+static void set_waiting(WorkContainer *c, const char *reason, const char *message)
+{
+        char *copy = message ? strdup(message) : NULL;
+
+        free(c->view.waiting_message);
+        c->view.waiting_reason = reason;
+        c->view.waiting_message = copy;
+}
+
+static void release_image(PodWorker *w, WorkContainer *c)
+{
+        if (c->held_image)
+                image_release(w->context->images, c->held_image);
+        free(c->held_image);
+        c->held_image = NULL;
+}
+
+void worker_container_free(PodWorker *w, WorkContainer *c)
+{
+        if (!c)
+                return;
+        worker_cancel_pull(c);
+        release_image(w, c);
+        run_record_clear(&c->view.current);
+        run_record_clear(&c->view.last);
+        free(c->view.waiting_message);
+        free(c->name);
+        free(c->hash);
+        free(c->image);
+        free(c->image_id);
+        free(c->groups);
+        free(c->image_error);
+        free(c);
+}
+
+/* --- crash-loop back-off --- */
+
+static bool backoff_expired(const PodWorker *w, const WorkContainer *c)
+{
+        int64_t idle_us = c->view.current.finished_us - c->crash_updated_us;
+
+        return idle_us > 2 * (int64_t)w->context->crash_backoff_max_ms * 1000;
+}
+
+/* Sets start_retry_ms of a container that ended and will be started again. */
+static void backoff_wait(PodWorker *w, WorkContainer *c)
+{
+        int64_t since_ms = (time_realtime_us() - c->view.current.finished_us) / 1000;
+
+        c->start_retry_ms = 0;
+        c->backoff_reported = false;
+        if (!c->crash_backoff_ms || backoff_expired(w, c))
+                return;
+        /* A clock that was set must not make a container wait longer than its back-off. */
+        if (since_ms < 0)
+                since_ms = 0;
+        if ((uint64_t)since_ms < c->crash_backoff_ms)
+                c->start_retry_ms = time_monotonic_ms() + c->crash_backoff_ms - (uint64_t)since_ms;
+}
+
+static void backoff_next(PodWorker *w, WorkContainer *c)
+{
+        if (c->view.run != RUN_EXITED)
+                return;
+        if (!c->crash_backoff_ms || backoff_expired(w, c))
+                c->crash_backoff_ms = CRASH_BACKOFF_MIN_MS;
+        else
+                c->crash_backoff_ms *= 2;
+        if (c->crash_backoff_ms > w->context->crash_backoff_max_ms)
+                c->crash_backoff_ms = w->context->crash_backoff_max_ms;
+        c->crash_updated_us = time_realtime_us();
+}
+
+void worker_report_backoff(PodWorker *w, WorkContainer *c)
+{
+        KL_AUTOFREE char *message = NULL;
+        const Pod *p = w->pod;
+
+        if (c->backoff_reported || c->config_error)
+                return;
+        c->backoff_reported = true;
+        message = str_format("back-off %llus restarting failed container=%s pod=%s_%s(%s)",
+                             (unsigned long long)c->crash_backoff_ms / 1000, c->name, p->name,
+                             p->namespace, p->uid);
+        set_waiting(c, "CrashLoopBackOff", message);
+        worker_event(w, c, EVENT_WARNING, "BackOff",
+                     "Back-off restarting failed container %s in pod %s_%s(%s)", c->name, p->name,
+                     p->namespace, p->uid);
+        w->status_dirty = true;
+}
+
+/* --- start --- */
+
+static const ObjectRef *lookup_object(ObjectKind kind, const char *name, void *data)
+{
+        PodWorker *w = data;
+        KL_AUTOFREE char *key = str_format("%c/%s", kind == OBJECT_SECRET ? 's' : 'c', name);
+
+        return key ? map_get(w->objects, key) : NULL;
+}
+
+/* A start that failed before the runtime was asked: shown as waiting, tried again. */
+static void start_failed(PodWorker *w, WorkContainer *c, const KlError *err)
+{
+        const char *reason = kl_error_reason(err, "CreateContainerError");
+
+        c->config_error = true;
+        c->start_retry_ms = time_monotonic_ms() + CONFIG_RETRY_MS;
+        set_waiting(c, reason, kl_error_msg(err));
+        worker_event(w, c, EVENT_WARNING, "Failed", "Error: %s", kl_error_msg(err));
+        worker_dirty(w, true);
+}
+
+static void announce_image(PodWorker *w, WorkContainer *c)
+{
+        if (c->image_pulled)
+                return;
+        worker_event(w, c, EVENT_NORMAL, "Pulled",
+                     "Container image \"%s\" already present on machine and can be accessed by the "
+                     "pod",
+                     c->view.spec->image);
+}
+
+static int write_pod_files(PodWorker *w, KlError **err)
+{
+        bool cut = false;
+
+        if (w->files_written)
+                return 0;
+        KL_TRY(compile_pod_files(w->context, w->pod, w->pod_ips, &cut, err));
+        w->files_written = true;
+        if (cut)
+                worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
+                             "Nameserver or search limits were exceeded, some entries have been "
+                             "omitted");
+        return 0;
+}
+
+static int make_log_dir(const char *log_path, KlError **err)
+{
+        KL_AUTOFREE char *dir = strdup(log_path);
+        int r;
+
+        if (!dir)
+                return kl_error_oom(err);
+        *strrchr(dir, '/') = '\0';
+        r = dir_make_all(dir, 0755);
+        return r < 0 ? kl_error_errno(err, r, "CreateContainerError", "make log directory '%s'", dir)
+                     : 0;
+}
+
+/* /var/log/containers/<pod>_<ns>_<container>-<id>.log, where log collectors look. */
+static void link_log(PodWorker *w, const WorkContainer *c, const char *id, const char *log_path)
+{
+        KL_AUTOFREE char *link = str_format("%s/%s_%s_%s-%s.log", w->context->log_links_dir,
+                                            w->pod->name, w->pod->namespace, c->name, id);
+
+        if (link && dir_make_all(w->context->log_links_dir, 0755) == 0)
+                symlink(log_path, link);
+}
+
+static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
+{
+        KL_AUTOFREE char *link = str_format("%s/%s_%s_%s-%s.log", w->context->log_links_dir,
+                                            w->pod->name, w->pod->namespace, c->name, id);
+
+        if (link)
+                unlink(link);
+}
+
+static int hold_image(PodWorker *w, WorkContainer *c, const Image *image)
+{
+        char *id = strdup(image->id);
+
+        if (!id)
+                return -ENOMEM;
+        image_hold(w->context->images, id);
+        release_image(w, c);
+        c->held_image = id;
+        return 0;
+}
+
+/* The run that ends here becomes the last one; the one before that is forgotten for good. */
+static void rotate_records(PodWorker *w, WorkContainer *c)
+{
+        if (!c->view.current.id)
+                return;
+        if (c->view.last.id) {
+                if (w->sandbox)
+                        sandbox_remove_container(w->sandbox, c->view.last.id);
+                unlink_log(w, c, c->view.last.id);
+        }
+        run_record_clear(&c->view.last);
+        c->view.last = c->view.current;
+        c->view.current = (RunRecord){ 0 };
+}
+
+static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, KlError **err)
+{
+        const Image *image = image_find(w->context->images, c->view.spec->image);
+        __attribute__((cleanup(compiled_deinit))) Compiled compiled = { 0 };
+        char id[65];
+        CompileInput in = {
+                .context = w->context, .pod = w->pod, .container = c->view.spec, .image = image,
+                .volumes = w->volumes, .env = env, .id = id, .attempt = c->next_attempt,
+                .pod_ips = w->pod_ips,
+        };
+        int r;
+
+        random_hex(id, 32);
+        KL_TRY(write_pod_files(w, err));
+        KL_TRY(compile_container(&in, &compiled, err));
+        KL_TRY(make_log_dir(compiled.spec.log_path, err));
+        r = sandbox_start_container(w->sandbox, &compiled.spec, err);
+        if (r < 0) {
+                if (compiled.termination_file)
+                        unlink(compiled.termination_file);
+                return r;
+        }
+        hold_image(w, c, image);
+        backoff_next(w, c);
+        rotate_records(w, c);
+        link_log(w, c, id, compiled.spec.log_path);
+        c->view.current.id = strdup(id);
+        c->view.restart_count = c->next_attempt++;
+        free(c->hash);
+        c->hash = strdup(c->view.spec->hash);
+        return 0;
+}
+
+void worker_start_container(PodWorker *w, WorkContainer *c)
+{
+        const Image *image = image_find(w->context->images, c->view.spec->image);
+        KL_AUTOSTRV env = NULL;
+        KL_AUTOERR err = NULL;
+        EnvInput in = {
+                .pod = w->pod, .container = c->view.spec, .facts = &w->facts,
+                .image_env = image ? image->env : NULL, .lookup = lookup_object, .lookup_data = w,
+        };
+        int r;
+
+        if (!image) {
+                /* It went between the look and the start. */
+                c->image_state = IMAGE_UNKNOWN;
+                worker_dirty(w, false);
+                return;
+        }
+        r = environment_build(&in, &env, &err);
+        if (r > 0)
+                return; /* an object is still being read; its arrival plans again */
+        announce_image(w, c);
+        if (r == 0)
+                r = start_in_sandbox(w, c, env, &err);
+        if (r < 0) {
+                start_failed(w, c, err);
+                return;
+        }
+        c->view.run = RUN_STARTING;
+        c->config_error = false;
+        c->outdated = false;
+        set_waiting(c, NULL, NULL);
+}
+
+/* --- stop --- */
+
+static int64_t stop_grace_s(const PodWorker *w)
+{
+        int64_t grace = w->terminating ? w->grace_s : w->pod->grace_s;
+
+        if (grace < 0)
+                grace = w->pod->grace_s;
+        return grace < GRACE_MIN_S ? GRACE_MIN_S : grace;
+}
+
+void worker_stop_container(PodWorker *w, WorkContainer *c)
+{
+        if (c->outdated && !w->terminating)
+                worker_event(w, c, EVENT_NORMAL, "Killing",
+                             "Container %s definition changed, will be restarted", c->name);
+        else
+                worker_event(w, c, EVENT_NORMAL, "Killing", "Stopping container %s", c->name);
+        c->view.run = RUN_STOPPING;
+        sandbox_stop_container(w->sandbox, c->view.current.id,
+                               (uint64_t)stop_grace_s(w) * 1000);
+}
+
+/* --- what the runtime tells --- */
+
+static void apply_user(WorkContainer *c, const ContainerInfo *info)
+{
+        uint32_t *groups = calloc(info->n_groups + 1, sizeof(*groups));
+
+        if (!groups)
+                return;
+        if (info->n_groups)
+                memcpy(groups, info->groups, info->n_groups * sizeof(*groups));
+        free(c->groups);
+        c->groups = groups;
+        c->view.uid = info->uid;
+        c->view.gid = info->gid;
+        c->view.groups = groups;
+        c->view.n_groups = info->n_groups;
+        c->view.user_known = true;
+}
+
+static void apply_image(WorkContainer *c, const ContainerInfo *info)
+{
+        free(c->image);
+        free(c->image_id);
+        c->image = info->image ? strdup(info->image) : NULL;
+        c->image_id = info->image_ref ? strdup(info->image_ref) : NULL;
+        c->view.image = c->image;
+        c->view.image_id = c->image_id;
+}
+
+static void apply_exit(PodWorker *w, WorkContainer *c, const ContainerInfo *info)
+{
+        static const char *const reasons[] = { "Completed", "Error",  "OOMKilled", "StartError",
+                                               "ContainerCannotRun", "DeadlineExceeded",
+                                               "ContainerStatusUnknown" };
+        RunRecord *run = &c->view.current;
+
+        run->exit_code = info->exit_code;
+        run->finished_us = info->finished_us;
+        run->reason = info->exit_code == 0 ? "Completed" : "Error";
+        for (size_t i = 0; i < ELEMENTS(reasons); i++)
+                if (str_eq(info->reason, reasons[i]))
+                        run->reason = reasons[i];
+        free(run->message);
+        run->message = str_empty(info->message)
+                               ? worker_termination_message(w, c, info->attempt, info->exit_code)
+                               : strdup(info->message);
+}
+
+void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info)
+{
+        RunRecord *run = &c->view.current;
+
+        if (!run->id)
+                run->id = strdup(info->id);
+        run->started_us = info->started_us;
+        c->view.restart_count = info->attempt;
+        c->next_attempt = info->attempt + 1;
+        apply_image(c, info);
+        if (info->started_us)
+                apply_user(c, info);
+        switch (info->state) {
+        case CONTAINER_CREATED:
+                c->view.run = RUN_STARTING;
+                break;
+        case CONTAINER_RUNNING:
+                if (c->view.run != RUN_STOPPING)
+                        c->view.run = RUN_RUNNING;
+                break;
+        case CONTAINER_EXITED:
+                apply_exit(w, c, info);
+                c->view.run = RUN_EXITED;
+                break;
+        }
+        /* Readiness without a probe: it runs. An init container is ready once it completed. */
+        c->view.started = c->view.run == RUN_RUNNING || c->view.run == RUN_STOPPING;
+        c->view.ready = c->view.started;
+        if (c->view.spec && c->view.spec->kind == CONTAINER_INIT && !c->view.spec->sidecar) {
+                c->view.ready = c->view.run == RUN_EXITED && run->exit_code == 0;
+                c->view.started = c->view.started && !c->view.ready;
+        }
+}
+
+static bool will_restart(PodWorker *w, const WorkContainer *c)
+{
+        PlanContainer one[POD_CONTAINERS_MAX];
+        PlanInput in = { 0 };
+        RestartPolicy policy = w->pod->restart_policy;
+
+        if (w->terminating || c->view.spec->kind == CONTAINER_EPHEMERAL)
+                return false;
+        worker_fill_plan(w, &in, one);
+        if (pod_plan_is_complete(&in))
+                return false;
+        if (c->view.spec->sidecar)
+                return true;
+        if (c->view.spec->kind == CONTAINER_INIT)
+                return c->view.current.exit_code != 0 && policy != RESTART_NEVER;
+        return policy == RESTART_ALWAYS ||
+               (policy == RESTART_ON_FAILURE && c->view.current.exit_code != 0);
+}
+
+static void container_ended(PodWorker *w, WorkContainer *c)
+{
+        bool start_error = str_eq(c->view.current.reason, "StartError");
+
+        release_image(w, c);
+        c->image_state = IMAGE_UNKNOWN;
+        if (start_error)
+                worker_event(w, c, EVENT_WARNING, "Failed", "Error: %s",
+                             c->view.current.message ? c->view.current.message : "");
+        backoff_wait(w, c);
+        if (start_error && will_restart(w, c))
+                set_waiting(c, "RunContainerError", c->view.current.message);
+}
+
+void worker_container_changed(PodWorker *w, const ContainerInfo *info)
+{
+        WorkContainer *c = worker_container(w, info->name);
+        RunState before;
+
+        /* A removed container, or the run before the current one. */
+        if (!c || !str_eq(c->view.current.id, info->id))
+                return;
+        before = c->view.run;
+        worker_apply_info(w, c, info);
+        if (before == RUN_STARTING && info->state != CONTAINER_CREATED) {
+                worker_event(w, c, EVENT_NORMAL, "Created", "Container created");
+                if (info->started_us)
+                        worker_event(w, c, EVENT_NORMAL, "Started", "Container started");
+        }
+        if (info->state == CONTAINER_EXITED && before != RUN_EXITED)
+                container_ended(w, c);
+        worker_dirty(w, true);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_POD_WORKER_INTERNAL_H
+#define KUBELITE_POD_WORKER_INTERNAL_H
+
+#include "base/map.h"
+#include "pod/compile.h"
+#include "pod/plan.h"
+#include "pod/worker.h"
+
+#define EVENT_NORMAL "Normal"
+#define EVENT_WARNING "Warning"
+
+/* One container of the pod, over all its runs. */
+typedef struct WorkContainer {
+        char *name;
+        ContainerView view;      /* view.spec is set when a pod is applied */
+        char *hash;              /* of the spec that runs */
+        bool outdated;
+        unsigned int next_attempt;
+        char *image, *image_id;  /* behind the view's pointers */
+        uint32_t *groups;
+        char *held_image;        /* id, while a run needs it */
+
+        ImageState image_state;
+        ImageJob *pull;
+        uint64_t pull_started_ms, image_retry_ms, image_failed_ms, image_backoff_ms;
+        char *image_error;
+        bool image_pulled;       /* the Pulled event was sent with the pull itself */
+
+        uint64_t start_retry_ms; /* next start not before; 0: now */
+        uint64_t crash_backoff_ms;
+        int64_t crash_updated_us;
+        bool config_error;       /* what start_retry_ms waits for is a configuration */
+        bool backoff_reported;
+        struct PodWorker *worker;
+} WorkContainer;
+
+struct PodWorker {
+        const PodContext *context;
+        Pod *pod;
+        PodWorkerEvents events;
+        void *data;
+        Deferred *turn;
+        Timer *wake;
+        bool status_dirty, finished;
+
+        WorkContainer **containers; /* in the pod's order */
+        size_t n_containers;
+
+        Sandbox *sandbox;
+        SandboxState sandbox_state;
+        char *sandbox_id;
+        unsigned int sandbox_attempt;
+        uint64_t sandbox_retry_ms, sandbox_backoff_ms;
+        char *netns;
+        NetworkState network_state;
+        CniCall *cni_call;
+        char **pod_ips;
+        bool no_network_reported;
+        bool files_written;
+
+        PodVolumes *volumes;
+        VolumeState volume_state;
+        unsigned int volume_failures;
+        PodFacts facts;
+
+        Map *objects;              /* "c/<name>" or "s/<name>" -> ObjectRef, for the environment */
+
+        bool terminating, rejected;
+        int64_t grace_s;           /* of the termination */
+        char *rejected_reason, *rejected_message;
+        int64_t start_us;
+        ConditionMemory conditions[CONDITION_COUNT];
+        ContainerView *views;      /* scratch for rendering */
+};
+
+/* Plan again at the end of this turn; status: it may have changed too. */
+void worker_dirty(PodWorker *w, bool status);
+void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers);
+bool worker_is_complete(PodWorker *w);
+
+/* Events on the pod, or on one of its containers (c may be NULL). */
+void worker_event(PodWorker *w, const WorkContainer *c, const char *type, const char *reason,
+                  const char *format, ...) __attribute__((format(printf, 5, 6)));
+
+/* worker-sandbox.c */
+void worker_setup_volumes(PodWorker *w);
+void worker_teardown_volumes(PodWorker *w);
+void worker_create_sandbox(PodWorker *w);
+void worker_add_network(PodWorker *w);
+void worker_delete_network(PodWorker *w);
+void worker_destroy_sandbox(PodWorker *w);
+void worker_report_no_network(PodWorker *w);
+void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted);
+extern const SandboxEvents worker_sandbox_events;
+
+/* worker-container.c */
+void worker_start_container(PodWorker *w, WorkContainer *c);
+void worker_stop_container(PodWorker *w, WorkContainer *c);
+void worker_report_backoff(PodWorker *w, WorkContainer *c);
+void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info);
+void worker_container_changed(PodWorker *w, const ContainerInfo *info);
+void worker_container_free(PodWorker *w, WorkContainer *c);
+WorkContainer *worker_container(PodWorker *w, const char *name);
+
+/* worker-image.c */
+void worker_ensure_image(PodWorker *w, WorkContainer *c);
+void worker_cancel_pull(WorkContainer *c);
+/* Turns ErrImagePull into ImagePullBackOff after a moment; the time to look again, or 0. */
+uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_ms);
+
+/* worker-termination.c */
+/* The termination message of a run that just ended, to be freed; NULL: none. Follows no link and blocks on nothing. */
+char *worker_termination_message(PodWorker *w, const WorkContainer *c, unsigned int attempt,
+                                 int exit_code);
+
+#endif

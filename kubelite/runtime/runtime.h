@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_RUNTIME_RUNTIME_H
+#define KUBELITE_RUNTIME_RUNTIME_H
+
+#include "base/error.h"
+#include "loop/loop.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * The embedded container runtime, as the daemon sees it: sandboxes (one shim process each) and the
+ * containers in them. Calls only start something; what came of it is told by SandboxEvents, from
+ * the loop, never within the call. The truth lives in the shims and in <state-dir>/pods/<uid>/, so
+ * that a new daemon finds everything by runtime_adopt().
+ *
+ * Records: a container exists from sandbox_start_container() until sandbox_remove_container(); one
+ * that ended keeps its record (exit status, times), also over restarts of the daemon and after the
+ * loss of its sandbox.
+ */
+
+typedef struct Runtime Runtime;
+typedef struct Sandbox Sandbox;
+
+typedef enum CgroupMode {
+        CGROUP_V1,
+        CGROUP_V2,
+} CgroupMode;
+
+typedef struct RuntimeOptions {
+        const char *state_dir;   /* /run/kubelite */
+        const char *data_dir;    /* containers' writable layers: <image-dir>/../containers */
+        const char *layers_dir;  /* image_store_layers_dir() */
+        const char *seccomp_dir; /* <root-dir>/seccomp: Localhost profiles */
+        const char *shim_path;
+        const char *cgroup_root; /* "/" or KubeletConfiguration's cgroupRoot */
+        bool systemd_cgroups;    /* cgroupDriver: systemd */
+} RuntimeOptions;
+
+/* Makes kubepods and the QoS groups. */
+int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlError **err);
+/* Disconnects; sandboxes go on. */
+Runtime *runtime_free(Runtime *runtime);
+KL_DEFINE_CLEANUP(Runtime *, runtime_free);
+CgroupMode runtime_cgroup_mode(const Runtime *runtime);
+
+/* --- resources, in the kernel's terms --- */
+
+typedef struct Resources {
+        uint64_t cpu_shares;      /* v1 scale 2-262144; 0: unset. v2 weights are computed from it. */
+        int64_t cpu_quota_us;     /* per period; 0: none */
+        uint64_t cpu_period_us;   /* 0: 100000 */
+        int64_t memory_bytes;     /* 0: none */
+        int64_t pids;             /* 0: none */
+} Resources;
+
+typedef enum QosClass {
+        QOS_GUARANTEED,
+        QOS_BURSTABLE,
+        QOS_BEST_EFFORT,
+} QosClass;
+
+/* Of kubepods itself (QOS_GUARANTEED) or of one of its two groups; unset values are left alone. */
+int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,
+                              KlError **err);
+
+/* What a group has used; values that the kernel does not tell are 0. */
+typedef struct CgroupStats {
+        uint64_t cpu_usage_us;
+        uint64_t memory_usage_bytes, memory_working_set_bytes, memory_rss_bytes;
+        uint64_t page_faults, major_page_faults;
+        uint64_t memory_limit_bytes; /* 0: none */
+        uint64_t pids;
+} CgroupStats;
+
+/* --- sandboxes --- */
+
+typedef struct Sysctl {
+        const char *name, *value;
+} Sysctl;
+
+typedef struct SandboxSpec {
+        const char *id;         /* 64 hex */
+        const char *pod_uid, *pod_namespace, *pod_name;
+        unsigned int attempt;
+        const char *hostname;   /* ignored with host_network */
+        bool host_network, host_pid, host_ipc, share_pid;
+        const Sysctl *sysctls;
+        size_t n_sysctls;
+        QosClass qos;
+        Resources resources;    /* of the pod's cgroup */
+        const char *log_dir;    /* /var/log/pods/<ns>_<name>_<uid> */
+} SandboxSpec;
+
+typedef enum ContainerState {
+        CONTAINER_CREATED,  /* being started */
+        CONTAINER_RUNNING,
+        CONTAINER_EXITED,
+} ContainerState;
+
+/* What is known of a container. Borrowed; valid during the callback or until the next change. */
+typedef struct ContainerInfo {
+        const char *id, *name;
+        unsigned int attempt;
+        const char *image, *image_id, *image_ref; /* as given in the ContainerSpec */
+        const char *spec_hash;
+        ContainerState state;
+        pid_t pid;               /* host pid while running */
+        int64_t created_us, started_us, finished_us; /* realtime; 0: not yet */
+        int exit_code;           /* 128 + signal for signals, as runtimes report it */
+        int signal;              /* 0, or what ended it */
+        bool oom_killed;
+        const char *reason;      /* "Completed", "Error", "OOMKilled", "StartError", "ContainerStatusUnknown", … */
+        const char *message;     /* of a StartError and the like, or "" */
+        uint32_t uid, gid;       /* of its first process */
+        const uint32_t *groups;
+        size_t n_groups;
+} ContainerInfo;
+
+typedef struct SandboxEvents {
+        /* Namespaces exist; netns_path is /run/netns/<…>, or "" with the host's network. */
+        void (*ready)(Sandbox *sandbox, const char *netns_path, void *data);
+        /* Could not be made; everything of it is gone again. Reason FailedCreatePodSandBox. */
+        void (*failed)(Sandbox *sandbox, const KlError *error, void *data);
+        /* Running, exited or failed to start (EXITED with StartError). */
+        void (*container_changed)(Sandbox *sandbox, const ContainerInfo *info, void *data);
+        /* The shim is gone: all containers were killed and told as changed before. Only
+         * sandbox_destroy makes sense now. */
+        void (*lost)(Sandbox *sandbox, void *data);
+        /* sandbox_destroy is done: no process, mount, namespace or cgroup is left. The record is gone too; the object
+         * is freed after the callback. */
+        void (*destroyed)(Sandbox *sandbox, void *data);
+} SandboxEvents;
+
+int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvents *events, void *data,
+                   Sandbox **ret, KlError **err);
+/* Kills what runs, unpins namespaces, ends the shim, removes cgroups and (with `records`) the containers' records
+ * and writable layers. May be called in any state, also when lost; idempotent. */
+void sandbox_destroy(Sandbox *sandbox, bool records);
+
+const char *sandbox_id(const Sandbox *sandbox);
+const char *sandbox_netns(const Sandbox *sandbox);
+/* for (size_t i = 0; sandbox_container_at(s, i, &info); i++) */
+bool sandbox_container_at(const Sandbox *sandbox, size_t i, ContainerInfo *ret);
+bool sandbox_container(const Sandbox *sandbox, const char *id, ContainerInfo *ret);
+
+/* --- containers --- */
+
+typedef enum MountPropagation {
+        PROPAGATION_NONE,
+        PROPAGATION_HOST_TO_CONTAINER,
+        PROPAGATION_BIDIRECTIONAL,
+} MountPropagation;
+
+typedef struct MountSpec {
+        const char *source;      /* host path; opened by the runtime without following a last magic link */
+        int source_fd;           /* or an O_PATH descriptor (source is then only for messages), or -1 */
+        const char *target;      /* in the container; missing ones are made */
+        bool read_only, recursive_read_only;
+        MountPropagation propagation;
+} MountSpec;
+
+typedef enum SeccompKind {
+        SECCOMP_UNCONFINED,
+        SECCOMP_RUNTIME_DEFAULT,
+        SECCOMP_LOCALHOST,
+} SeccompKind;
+
+typedef struct RlimitSpec {
+        int resource;
+        uint64_t soft, hard;
+} RlimitSpec;
+
+/*
+ * One container, as the pod room compiled it. runtime/ adds the defaults (mounts of /proc, /dev, …,
+ * masked paths, devices, default capabilities), renders the OCI document for the record, and hands
+ * the shim the pre-digested form.
+ */
+typedef struct ContainerSpec {
+        const char *id;          /* 64 hex */
+        const char *name;
+        unsigned int attempt;
+        const char *image, *image_id, *image_ref, *spec_hash; /* kept for ContainerInfo */
+
+        char *const *layers;     /* lowest first, beneath layers_dir */
+        char *const *args;       /* at least one */
+        char *const *env;
+        const char *cwd;         /* "" means "/"; made if missing */
+
+        /* Who: run_as_user wins over image_user; names are looked up in the container's files. */
+        int64_t run_as_user, run_as_group; /* -1: unset */
+        const char *image_user;  /* "", "1000", "app:staff" */
+        bool run_as_non_root;    /* refuse uid 0; a name that is no number is refused as upstream does */
+        const uint32_t *supplementary_groups;
+        size_t n_supplementary_groups;
+        bool strict_groups;      /* supplementalGroupsPolicy: Strict: ignore /etc/group */
+
+        bool privileged, allow_privilege_escalation, read_only_root;
+        char *const *cap_add, *const *cap_drop; /* "NET_ADMIN", "ALL" */
+        bool unmasked_proc;
+        SeccompKind seccomp;
+        const char *seccomp_profile; /* Localhost: path beneath seccomp_dir */
+
+        const MountSpec *mounts;
+        size_t n_mounts;
+        const RlimitSpec *rlimits;
+        size_t n_rlimits;
+        Resources resources;
+        int oom_score_adj;
+
+        bool tty, stdin_open, stdin_once;
+        const char *log_path;    /* CRI log file; made 0640, its directory exists */
+        const char *stop_signal; /* "" or "SIGTERM", "TERM", "15" */
+} ContainerSpec;
+
+/* -EINVAL with reason CreateContainerConfigError or CreateContainerError for a spec that cannot be
+ * run (bad seccomp profile, unknown capability …). */
+int sandbox_start_container(Sandbox *sandbox, const ContainerSpec *spec, KlError **err);
+
+/* Stops: the container's stop signal to its first process, SIGKILL to everything in it after grace_ms (0: at once).
+ * Asked again with a shorter grace, the shorter one counts. Ends in container_changed. */
+void sandbox_stop_container(Sandbox *sandbox, const char *id, uint64_t grace_ms);
+
+/* Forgets an exited container: record, writable layer, cgroup. */
+void sandbox_remove_container(Sandbox *sandbox, const char *id);
+
+/* Of a container, or of the whole pod (id NULL). -ENOENT for what does not run. */
+int sandbox_stats(const Sandbox *sandbox, const char *id, CgroupStats *ret);
+/* Of kubepods (QOS_GUARANTEED) or one of its groups. */
+int runtime_qos_stats(const Runtime *runtime, QosClass qos, CgroupStats *ret);
+
+/* --- exec --- */
+
+typedef struct Exec Exec;
+
+typedef struct ExecSpec {
+        char *const *args;
+        bool tty;
+        int stdin_fd, stdout_fd, stderr_fd; /* handed over (dup'ed); -1: /dev/null */
+        size_t out_max;          /* instead of descriptors: collect this much of both outputs */
+        uint64_t timeout_ms;     /* 0: none; then everything it started is killed */
+        /* exit_code as for containers; error if it could not be started; output is what was collected */
+        void (*done)(Exec *exec, int exit_code, bool timed_out, const char *output, size_t len,
+                     const KlError *error, void *data);
+        void *data;
+} ExecSpec;
+
+/* Freed after its callback; exec_kill kills it, and forgets the callback. */
+int sandbox_exec(Sandbox *sandbox, const char *container_id, const ExecSpec *spec, Exec **ret,
+                 KlError **err);
+Exec *exec_kill(Exec *exec);
+
+/* --- after a start of the daemon --- */
+
+typedef struct AdoptedSandbox {
+        Sandbox *sandbox;
+        SandboxSpec spec;        /* strings borrowed */
+        bool lost;               /* its shim is gone (other boot, or killed): destroy it */
+} AdoptedSandbox;
+
+/*
+ * Finds every sandbox on record, connects to its shim (cleans up after those that are gone) and
+ * calls found() for each, with sandbox_set_events() expected from it; then done(). What belongs to
+ * another boot id has no processes: it is reported lost, its containers with ContainerStatusUnknown.
+ */
+int runtime_adopt(Runtime *runtime, void (*found)(const AdoptedSandbox *adopted, void *data),
+                  void (*done)(void *data), void *data, KlError **err);
+void sandbox_set_events(Sandbox *sandbox, const SandboxEvents *events, void *data);
+
+#endif
