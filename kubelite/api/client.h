@@ -12,10 +12,10 @@
  * The API server: requests, and watches of collections or single objects. Everything is
  * asynchronous; a request's callback comes exactly once, unless the request is freed before.
  *
- * Connections: HTTP/2 where the server speaks it (HTTP/1.1 else). Requests marked `critical` (lease,
- * node status, tokens) have a connection of their own, so that no amount of watches or large bodies
- * delays them. Watches open further connections as the server's stream limit fills. At most
- * API_REQUESTS_MAX other requests are in flight; the rest waits by priority.
+ * Connections: HTTP/2 where the server speaks it (HTTP/1.1 else). Requests marked `critical`
+ * (lease, node status, tokens) have a connection of their own, so that no amount of watches or
+ * large bodies delays them. Watches open further connections as the server's stream limit fills. At
+ * most API_REQUESTS_MAX other requests are in flight; the rest waits by priority.
  */
 #define API_REQUESTS_MAX 32
 #define API_BODY_MAX (16U << 20)      /* response bodies of plain requests */
@@ -25,14 +25,14 @@ typedef struct ApiClient ApiClient;
 
 /* Where and as whom; strings are copied. From a kubeconfig (config/kubeconfig.h). */
 typedef struct ApiEndpoint {
-        const char *server;            /* https://host:port[/prefix] */
-        const char *tls_server_name;   /* or NULL: the host */
-        const char *ca_pem;            /* or NULL: the system's */
-        const char *cert_pem, *key_pem; /* client certificate, or NULL */
+        const char *server;               /* https://host:port[/prefix] */
+        const char *tls_server_name;      /* or NULL: the host */
+        const char *ca_pem;               /* or NULL: the system's */
+        const char *cert_pem, *key_pem;   /* client certificate, or NULL */
         const char *cert_file, *key_file; /* alternatively files, read again when they change */
-        const char *token;             /* bearer token, or NULL */
-        const char *token_file;        /* read again every minute, and on 401 */
-        const char *proxy_url;         /* kubeconfig's proxy-url, or NULL: HTTPS_PROXY/NO_PROXY */
+        const char *token;                /* bearer token, or NULL */
+        const char *token_file;           /* read again every minute, and on 401 */
+        const char *proxy_url; /* kubeconfig's proxy-url, or NULL: HTTPS_PROXY/NO_PROXY */
         bool insecure_skip_verify;
         const char *user_agent;
 } ApiEndpoint;
@@ -47,12 +47,13 @@ KL_DEFINE_CLEANUP(ApiClient *, api_client_free);
 typedef struct ApiRequest ApiRequest;
 
 typedef struct ApiResponse {
-        int status;          /* HTTP status; 0 when no answer came (see error) */
-        const char *body;    /* NUL-terminated */
+        int status;       /* HTTP status; 0 when no answer came (see error) */
+        const char *body; /* NUL-terminated */
         size_t body_len;
-        const Value *object; /* the JSON body, parsed; NULL if there is none. Freed after the call. */
-        const char *reason;  /* reason of a v1.Status ("NotFound", "Conflict", …), or "" */
-        const char *message; /* its message, or the transport's error */
+        const Value
+                *object; /* the JSON body, parsed; NULL if there is none. Freed after the call. */
+        const char *reason;      /* reason of a v1.Status ("NotFound", "Conflict", …), or "" */
+        const char *message;     /* its message, or the transport's error */
         uint64_t retry_after_ms; /* of a 429 or 503; 0: none */
 } ApiResponse;
 
@@ -71,15 +72,16 @@ typedef enum ApiPriority {
 } ApiPriority;
 
 typedef struct ApiCall {
-        const char *method;       /* "GET", "POST", "PUT", "PATCH", "DELETE" */
-        const char *path;         /* "/api/v1/nodes/x?…", already percent-encoded */
-        const char *body;         /* JSON, copied */
+        const char *method; /* "GET", "POST", "PUT", "PATCH", "DELETE" */
+        const char *path;   /* "/api/v1/nodes/x?…", already percent-encoded */
+        const char *body;   /* JSON, copied */
         size_t body_len;
         const char *content_type; /* NULL: application/json */
         const char *accept;       /* NULL: application/json */
         bool critical;            /* never waits */
         ApiPriority priority;     /* of what is not critical */
-        uint64_t timeout_ms;      /* 0: 30 s. A critical call unanswered in time closes its connection. */
+        uint64_t
+                timeout_ms; /* 0: 30 s. A critical call unanswered in time closes its connection. */
         ApiFunc done;
         void *data;
 } ApiCall;
@@ -102,7 +104,8 @@ typedef enum ApiEventType {
         API_EVENT_SET,     /* ADDED or MODIFIED, or an item of a list */
         API_EVENT_DELETED, /* object may be its last state, or just name and namespace */
         API_EVENT_SYNCED,  /* object is NULL: a list was delivered whole. What was not in it and was
-                              not set since is gone: the watch tells that by API_EVENT_DELETED first. */
+                              not set since is gone: the watch tells that by API_EVENT_DELETED first.
+                            */
         API_EVENT_ERROR,   /* object is NULL; told once per outage, message says why */
 } ApiEventType;
 
@@ -110,7 +113,7 @@ typedef struct ApiEvent {
         ApiEventType type;
         const Value *object;
         const char *namespace, *name, *uid;
-        int status;          /* of an error: HTTP status or 0 */
+        int status; /* of an error: HTTP status or 0 */
         const char *message;
 } ApiEvent;
 
@@ -121,7 +124,7 @@ typedef struct ApiWatchSpec {
         const char *field_selector; /* "spec.nodeName=x", "metadata.name=y", or NULL */
         ApiWatchFunc func;
         void *data;
-        uint64_t error_grace_ms;    /* API_EVENT_ERROR only after failing this long; 0: at once */
+        uint64_t error_grace_ms; /* API_EVENT_ERROR only after failing this long; 0: at once */
 } ApiWatchSpec;
 
 /*

@@ -5,11 +5,12 @@
 #include "api/client.h"
 
 /*
- * Kubernetes events (core/v1), as upstream's recorder makes them: equal events (object, type, reason,
- * message, field path) within 10 minutes are one event whose count grows by patch; more than 10
- * events of one object and reason are aggregated ("(combined from similar events): …"); per object
- * a token bucket of 25 events refilled at one per 5 minutes drops spam. A queue of EVENTS_QUEUE_MAX; when it is full the
- * oldest goes and one warning is logged per minute. Sent after statuses, never critical.
+ * Kubernetes events (core/v1), as upstream's recorder makes them: equal events (object, type,
+ * reason, message, field path) within 10 minutes are one event whose count grows by patch; more
+ * than 10 events of one object and reason are aggregated ("(combined from similar events): …"); per
+ * object a token bucket of 25 events refilled at one per 5 minutes drops spam. A queue of
+ * EVENTS_QUEUE_MAX; when it is full the oldest goes and one warning is logged per minute. Sent
+ * after statuses, never critical.
  */
 #define EVENTS_QUEUE_MAX 512
 
@@ -22,7 +23,7 @@ typedef struct EventObject {
         const char *name;
         const char *uid;
         const char *resource_version; /* or NULL */
-        const char *field_path;  /* "spec.containers{c}", or NULL */
+        const char *field_path;       /* "spec.containers{c}", or NULL */
 } EventObject;
 
 /* client may be NULL (standalone node): events are logged only. component: "kubelet". */

@@ -192,8 +192,10 @@ static void link_log(PodWorker *w, const WorkContainer *c, const char *id, const
         KL_AUTOFREE char *link = str_format("%s/%s_%s_%s-%s.log", w->context->log_links_dir,
                                             w->pod->name, w->pod->namespace, c->name, id);
 
-        if (link && dir_make_all(w->context->log_links_dir, 0755) == 0)
-                symlink(log_path, link);
+        if (!link || dir_make_all(w->context->log_links_dir, 0755) < 0 ||
+            symlink(log_path, link) < 0)
+                log_warning(w->pod->name, "No link to the log of '%s' for collectors, ignoring",
+                            c->name);
 }
 
 static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
@@ -203,6 +205,14 @@ static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
 
         if (link)
                 unlink(link);
+}
+
+void worker_unlink_logs(PodWorker *w, const WorkContainer *c)
+{
+        if (c->view.current.id)
+                unlink_log(w, c, c->view.current.id);
+        if (c->view.last.id)
+                unlink_log(w, c, c->view.last.id);
 }
 
 static int hold_image(PodWorker *w, WorkContainer *c, const Image *image)

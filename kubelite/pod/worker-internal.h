@@ -3,6 +3,7 @@
 #define KUBELITE_POD_WORKER_INTERNAL_H
 
 #include "base/map.h"
+#include "loop/worker.h"
 #include "pod/compile.h"
 #include "pod/plan.h"
 #include "pod/worker.h"
@@ -58,6 +59,7 @@ struct PodWorker {
         char **pod_ips;
         bool no_network_reported;
         bool files_written;
+        Worker *log_remover;
 
         PodVolumes *volumes;
         VolumeState volume_state;
@@ -91,6 +93,8 @@ void worker_add_network(PodWorker *w);
 void worker_delete_network(PodWorker *w);
 void worker_destroy_sandbox(PodWorker *w);
 void worker_report_no_network(PodWorker *w);
+/* Removes the logs, in a worker, then sets `finished`. */
+void worker_finish_pod(PodWorker *w);
 void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted);
 extern const SandboxEvents worker_sandbox_events;
 
@@ -101,6 +105,7 @@ void worker_report_backoff(PodWorker *w, WorkContainer *c);
 void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info);
 void worker_container_changed(PodWorker *w, const ContainerInfo *info);
 void worker_container_free(PodWorker *w, WorkContainer *c);
+void worker_unlink_logs(PodWorker *w, const WorkContainer *c);
 WorkContainer *worker_container(PodWorker *w, const char *name);
 
 /* worker-image.c */

@@ -5,6 +5,7 @@
 #include "pod/worker-internal.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -76,6 +77,43 @@ void worker_teardown_volumes(PodWorker *w)
         }
         w->volume_state = VOLUME_STATE_TEARING_DOWN;
         pod_volumes_teardown(w->volumes);
+}
+
+/* --- the end --- */
+
+#define REMOVE_LOGS_DEADLINE_MS 60000
+
+static int remove_logs_body(void *arg)
+{
+        return tree_remove(arg) < 0;
+}
+
+static void on_logs_removed(Worker *worker, WorkerResult *result, void *data)
+{
+        PodWorker *w = data;
+
+        w->log_remover = worker_free(w->log_remover);
+        if (!WIFEXITED(result->status) || WEXITSTATUS(result->status) != 0)
+                log_warning(w->pod->name, "Logs of the pod could not be removed, ignoring");
+        w->finished = true;
+        worker_dirty(w, false);
+}
+
+void worker_finish_pod(PodWorker *w)
+{
+        KL_AUTO(arena_free) Arena *arena = arena_new();
+        char *dir = arena ? compile_log_dir(w->context, w->pod, arena) : NULL;
+        WorkerSpec spec = {
+                .name = "log removal", .body = remove_logs_body, .body_arg = dir,
+                .deadline_ms = REMOVE_LOGS_DEADLINE_MS, .done = on_logs_removed, .data = w,
+        };
+
+        if (w->log_remover || w->finished)
+                return;
+        for (size_t i = 0; i < w->n_containers; i++)
+                worker_unlink_logs(w, w->containers[i]);
+        if (!dir || worker_start(w->context->loop, &spec, &w->log_remover, NULL) < 0)
+                w->finished = true;
 }
 
 /* --- sandbox --- */

@@ -130,7 +130,7 @@ static void execute(PodWorker *w, const Action *action)
                 worker_teardown_volumes(w);
                 break;
         case ACTION_FINISH:
-                w->finished = true;
+                worker_finish_pod(w);
                 break;
         }
 }
@@ -364,6 +364,7 @@ PodWorker *pod_worker_free(PodWorker *w)
         free_containers(w);
         if (w->sandbox)
                 sandbox_set_events(w->sandbox, NULL, NULL);
+        worker_free(w->log_remover);
         pod_volumes_free(w->volumes);
         map_free(w->objects);
         strv_free(w->pod_ips);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_DAEMON_H
+#define KUBELITE_DAEMON_H
+
+#include "api/client.h"
+#include "config/flags.h"
+#include "node/node.h"
+#include "pod/manager.h"
+
+/* Runs the daemon until a signal ends it; the exit status. */
+int daemon_main(int argc, char **argv);
+
+/* --- for the daemon's own files --- */
+
+/* Where our other programs are: beside an installed binary, or in the build tree. */
+typedef struct DaemonPaths {
+        char *shim, *image_worker, *cni_plugins;
+        char *data_dir, *layers_parent; /* beneath --image-dir's parent */
+} DaemonPaths;
+
+typedef struct Control Control;
+
+typedef struct Daemon {
+        Flags *flags;
+        KubeletConfig *config;
+        Kubeconfig *kubeconfig;
+        DaemonPaths paths;
+        char *name;
+        int lock_fd;
+
+        Loop *loop;
+        Signal *signals[2];
+        ApiClient *api;
+        EventRecorder *events;
+        Node *node;
+        ImageStore *images;
+        Runtime *runtime;
+        Cni *cni;
+        ObjectCache *objects;
+        Volumes *volumes;
+        PodManager *pods;
+        Control *control;
+        Timer *watchdog;
+        Timer *trim;
+        Deferred *changed; /* images, network or node: told to the others at the end of the turn */
+
+        PodContext context;
+        char *uid;                /* of the node */
+        Arena *labels_arena;
+        char *log_links_dir, *resolv_conf;
+        char **cni_bin_dirs;
+} Daemon;
+
+int daemon_paths(const char *image_dir, DaemonPaths *ret, KlError **err);
+void daemon_paths_deinit(DaemonPaths *paths);
+
+/* Fills the settings of the pod context that the configuration and the node give. */
+int daemon_context_init(Daemon *d, KlError **err);
+/* Takes over what the node learned since. */
+void daemon_context_refresh(Daemon *d);
+
+int daemon_control_start(Daemon *d, KlError **err);
+void daemon_control_stop(Daemon *d);
+
+/* sd_notify(3) without its library: does nothing where no manager listens. */
+void daemon_notify(const char *state);
+/* Half of the watchdog's interval, 0 if none is asked for. */
+uint64_t daemon_watchdog_ms(void);
+
+#endif

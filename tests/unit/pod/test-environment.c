@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Expansion and assembly of environments. */
+
+#include "../unit.h"
+#include "base/str.h"
+#include "pod-literal.h"
+#include "pod/environment.h"
+
+static const ObjectRef *nothing(ObjectKind kind, const char *name, void *data)
+{
+        return NULL;
+}
+
+static void test_expansion(void **state)
+{
+        char *env[] = { (char *)"A=1", (char *)"B=two", NULL };
+        static const struct {
+                const char *in, *out;
+        } cases[] = {
+                { "$(A)-$(B)", "1-two" }, { "$$(A)", "$(A)" },   { "$(C)", "$(C)" },
+                { "$(A", "$(A" },         { "$A", "$A" },        { "$$$(A)", "$1" },
+                { "100%$", "100%$" },     { "$()", "$()" },      { "", "" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTOFREE char *text = environment_expand(cases[i].in, env);
+
+                assert_string_equal(text, cases[i].out);
+        }
+}
+
+static void test_strict_expansion(void **state)
+{
+        char *env[] = { (char *)"A=1", NULL };
+        KL_AUTOFREE char *text = NULL;
+        KL_AUTOERR err = NULL;
+
+        assert_int_equal(environment_expand_strict("x/$(A)", env, &text, &err), 0);
+        assert_string_equal(text, "x/1");
+        assert_true(environment_expand_strict("x/$(NO)", env, &text, &err) < 0);
+        assert_string_equal(kl_error_reason(err, ""), "CreateContainerConfigError");
+}
+
+static void test_build_order(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                POD_HEAD
+                "spec:\n  containers:\n  - name: c\n    image: x:1\n"
+                "    resources: {limits: {cpu: 1500m, memory: 64Mi}}\n"
+                "    env:\n"
+                "    - {name: PATH, value: /mine}\n"
+                "    - {name: WHO, value: $(POD)}\n"
+                "    - {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n"
+                "    - {name: LATE, value: $(POD).$(PATH)}\n"
+                "    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n"
+                "    - {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, "
+                "divisor: 1Mi}}}\n"
+                "    - {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}\n");
+        char *image_env[] = { (char *)"PATH=/bin", (char *)"HOME=/root", NULL };
+        PodFacts facts = { .node_name = "n1" };
+        EnvInput in = { .pod = pod, .container = pod->containers, .facts = &facts,
+                        .image_env = image_env, .lookup = nothing };
+        KL_AUTOSTRV env = NULL;
+        KL_AUTOERR err = NULL;
+        static const char *const expected[] = {
+                "PATH=/mine", "HOME=/root", "WHO=$(POD)", "POD=web", "LATE=web./mine",
+                "CPU=2", "MEM=64", "APP=web", NULL,
+        };
+
+        assert_int_equal(environment_build(&in, &env, &err), 0);
+        for (size_t i = 0; expected[i]; i++)
+                assert_string_equal(env[i], expected[i]);
+        assert_null(env[8]);
+}
+
+static void test_missing_object(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                POD_HEAD
+                "spec:\n  containers:\n  - name: c\n    image: x:1\n    env:\n"
+                "    - {name: O, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}\n"
+                "    - {name: X, valueFrom: {configMapKeyRef: {name: m, key: k}}}\n");
+        PodFacts facts = { .node_name = "n1" };
+        EnvInput in = { .pod = pod, .container = pod->containers, .facts = &facts,
+                        .lookup = nothing };
+        KL_AUTOSTRV env = NULL;
+        KL_AUTOERR err = NULL;
+
+        assert_true(environment_build(&in, &env, &err) < 0);
+        assert_string_equal(kl_error_reason(err, ""), "CreateContainerConfigError");
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_expansion),
+                cmocka_unit_test(test_strict_expansion),
+                cmocka_unit_test(test_build_order),
+                cmocka_unit_test(test_missing_object),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
