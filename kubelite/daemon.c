@@ -7,6 +7,7 @@
 
 #include "daemon.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -362,7 +363,7 @@ static int start(Daemon *d, KlError **err)
 
 int daemon_main(int argc, char **argv)
 {
-        AUTO_DAEMON d = { .lock_fd = -1 };
+        AUTO_DAEMON d = { .lock_fd = -1, .started_us = time_realtime_us() };
         char version[KUBERNETES_VERSION_SIZE];
         KL_AUTOERR err = NULL;
 

@@ -6,6 +6,7 @@
 #include "config/flags.h"
 #include "node/node.h"
 #include "pod/manager.h"
+#include "server/control.h"
 
 /* Runs the daemon until a signal ends it; the exit status. */
 int daemon_main(int argc, char **argv);
@@ -18,8 +19,6 @@ typedef struct DaemonPaths {
         char *data_dir, *layers_parent; /* beneath --image-dir's parent */
 } DaemonPaths;
 
-typedef struct Control Control;
-
 typedef struct Daemon {
         Flags *flags;
         KubeletConfig *config;
@@ -27,6 +26,7 @@ typedef struct Daemon {
         DaemonPaths paths;
         char *name;
         int lock_fd;
+        int64_t started_us;
 
         Loop *loop;
         Signal *signals[2];

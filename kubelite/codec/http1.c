@@ -56,7 +56,7 @@ static bool is_value(const char *s)
         return true;
 }
 
-static bool is_target(const char *s)
+bool http_target_is_valid(const char *s)
 {
         if (!*s)
                 return false;
@@ -140,7 +140,8 @@ static int parse_request_line(Http1Parser *p, char *line, KlError **err)
                 return kl_error(err, -EPROTO, NULL, "malformed request line");
         *target++ = '\0';
         *version++ = '\0';
-        if (!is_token(line) || !is_target(target) || parse_version(version, &p->head.minor) < 0)
+        if (!is_token(line) || !http_target_is_valid(target) ||
+            parse_version(version, &p->head.minor) < 0)
                 return kl_error(err, -EPROTO, NULL, "malformed request line");
         p->head.method = line;
         p->head.target = target;
@@ -531,7 +532,7 @@ int http1_parse_eof(Http1Parser *p, KlError **err)
 
 /* --- writing --- */
 
-static bool headers_are_safe(const HttpHeader *headers, size_t n)
+bool http_headers_are_valid(const HttpHeader *headers, size_t n)
 {
         for (size_t i = 0; i < n; i++)
                 if (!is_token(headers[i].name) || !is_value(headers[i].value))
@@ -549,7 +550,8 @@ static void write_headers(Buf *to, const HttpHeader *headers, size_t n)
 int http1_write_request(Buf *to, const char *method, const char *target, const HttpHeader *headers,
                         size_t n_headers)
 {
-        if (!is_token(method) || !is_target(target) || !headers_are_safe(headers, n_headers))
+        if (!is_token(method) || !http_target_is_valid(target) ||
+            !http_headers_are_valid(headers, n_headers))
                 return -EINVAL;
         buf_addf(to, "%s %s HTTP/1.1\r\n", method, target);
         write_headers(to, headers, n_headers);
@@ -560,7 +562,7 @@ int http1_write_response(Buf *to, int status, const char *reason, const HttpHead
                          size_t n_headers)
 {
         if (status < 100 || status > 999 || !is_value(reason) ||
-            !headers_are_safe(headers, n_headers))
+            !http_headers_are_valid(headers, n_headers))
                 return -EINVAL;
         buf_addf(to, "HTTP/1.1 %d %s\r\n", status, reason);
         write_headers(to, headers, n_headers);

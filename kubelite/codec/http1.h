@@ -28,6 +28,10 @@ const char *http_header_get(const HttpHeader *headers, size_t n, const char *nam
 /* Whether a comma-separated list ("keep-alive, Upgrade") holds the token, whatever the case. */
 bool http_list_has(const char *list, const char *token);
 
+/* Whether a target and headers can be sent without breaking the framing. */
+bool http_target_is_valid(const char *target);
+bool http_headers_are_valid(const HttpHeader *headers, size_t n);
+
 typedef enum Http1Kind {
         HTTP1_REQUEST,
         HTTP1_RESPONSE,
@@ -48,10 +52,10 @@ typedef struct Http1Head {
 } Http1Head;
 
 typedef enum Http1PartType {
-        HTTP1_MORE, /* all input used; more is needed */
-        HTTP1_HEAD, /* parser.head is filled; for a 1xx response another head follows */
-        HTTP1_BODY, /* data, len: within the input */
-        HTTP1_END,  /* the message is whole; what follows is the next one */
+        HTTP1_MORE,     /* all input used; more is needed */
+        HTTP1_HEAD,     /* parser.head is filled; for a 1xx response another head follows */
+        HTTP1_BODY,     /* data, len: within the input */
+        HTTP1_END,      /* the message is whole; what follows is the next one */
         HTTP1_SWITCHED, /* after a 101, or a 2xx to CONNECT: the rest of the input is no HTTP */
 } Http1PartType;
 
@@ -64,13 +68,13 @@ typedef struct Http1Part {
 typedef struct Http1Parser {
         Http1Kind kind;
         Http1Head head;
-        Buf text;         /* the head's bytes, cut into strings in place */
+        Buf text; /* the head's bytes, cut into strings in place */
         int state;
-        size_t line_len;  /* of the unfinished line */
+        size_t line_len; /* of the unfinished line */
         size_t line_total;
-        uint64_t left;    /* of the body or chunk */
-        bool no_body;     /* the next response answers HEAD */
-        bool connect;     /* … or CONNECT */
+        uint64_t left; /* of the body or chunk */
+        bool no_body;  /* the next response answers HEAD */
+        bool connect;  /* … or CONNECT */
 } Http1Parser;
 
 void http1_parser_init(Http1Parser *p, Http1Kind kind);

@@ -9,11 +9,37 @@
 #include <assert.h>
 #include <stdarg.h>
 
+/* The end of the string that begins before `at`: after its closing quote, or `end`. */
+static const char *skip_string(const char *at, const char *end)
+{
+        for (; at < end && *at != '"'; at++)
+                at += *at == '\\';
+        return at < end ? at + 1 : end;
+}
+
+/* At least as many as the text has values, near enough: each follows one of these, but the first. */
+static size_t count_values(const char *data, size_t len)
+{
+        const char *end = data + len;
+        size_t n = 1;
+
+        for (const char *at = data; at < end;) {
+                char c = *at++;
+
+                n += c == ',' || c == '[' || c == '{';
+                if (c == '"')
+                        at = skip_string(at, end);
+        }
+        return n;
+}
+
 int json_parse(const char *data, size_t len, Value **ret, KlError **err)
 {
         json_error_t error;
         json_t *j;
 
+        if (len > JSON_VALUES_MAX && count_values(data, len) > JSON_VALUES_MAX)
+                return kl_error(err, -E2BIG, NULL, "more than %u values", JSON_VALUES_MAX);
         j = json_loadb(data, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
         if (!j)
                 return kl_error(err, -EINVAL, NULL, "line %d, column %d: %s", error.line,

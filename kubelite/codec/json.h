@@ -8,8 +8,10 @@
 /* JSON, RFC 8259: strict UTF-8, no duplicate-key check (last one wins), at most
  * JSON_DEPTH_MAX levels. */
 #define JSON_DEPTH_MAX 256
+/* A tree takes up to 60 times the room of its text: hostile text is refused before it is one. */
+#define JSON_VALUES_MAX (1U << 20)
 
-/* 0, -EINVAL with line and column, or -ENOMEM. */
+/* 0, -EINVAL with line and column, -E2BIG, or -ENOMEM. */
 int json_parse(const char *data, size_t len, Value **ret, KlError **err);
 
 /* Compact text. 0 or -ENOMEM. */

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "loop/loop.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -71,7 +72,7 @@ typedef struct Image {
 const Image *image_find(ImageStore *store, const char *reference);
 /* All, by first tag; for (size_t i = 0; (image = image_at(store, i)); i++). */
 const Image *image_at(ImageStore *store, size_t i);
-/* Absolute path of the directory that holds the layers. */
+/* Absolute path of the directory that holds the layers; borrowed, valid while the store is. */
 const char *image_store_layers_dir(const ImageStore *store);
 
 /* Protects from removal while a container uses it (counted, by id; not kept over restarts). */
@@ -112,7 +113,8 @@ int image_pull(ImageStore *store, const ImagePull *pull, ImageJob **ret, KlError
 
 typedef struct ImageImport {
         const char *path;            /* OCI layout directory or archive, docker save archive; gzip or zstd too */
-        int fd;                      /* or an open archive (path NULL); -1 */
+        int fd;                      /* or an open archive (path NULL), used during the call only; -1 */
+        bool pin;                    /* not for collection: what was brought by hand cannot be pulled again */
         void (*progress)(const ImageProgress *progress, void *data);
         /* names: what was imported, NULL-terminated */
         void (*done)(ImageJob *job, char *const *names, const KlError *error, void *data);

@@ -62,8 +62,9 @@ static void worker_launch(Worker *w);
 
 static void worker_signal(Worker *w, int signo)
 {
-        if (w->pid > 0)
-                kill(w->own_group ? -w->pid : w->pid, signo);
+        /* A child that was just forked may not have made its group yet. */
+        if (w->pid > 0 && (!w->own_group || kill(-w->pid, signo) < 0))
+                kill(w->pid, signo);
 }
 
 static void queue_next(Loop *loop)
@@ -205,20 +206,23 @@ static bool drain(Worker *w, int fd, Buf *to, bool forward)
         }
 }
 
+/* The result stays valid through the callback even if that frees the worker. */
 static void worker_finish(Worker *w)
 {
+        KL_AUTOBUF out = w->out;
+        KL_AUTOBUF errors = w->errors;
         WorkerResult result = {
                 .status = w->status,
                 .timed_out = w->timed_out,
                 .truncated = w->truncated,
-                .out = buf_str(&w->out),
-                .out_len = w->out.len,
-                .errors = buf_str(&w->errors),
-                .errors_len = w->errors.len,
+                .out = buf_str(&out),
+                .out_len = out.len,
+                .errors = buf_str(&errors),
+                .errors_len = errors.len,
                 .passed_fd = receive_fd(w->pass_fd),
         };
-        bool freed = false;
 
+        w->out = w->errors = (Buf)BUF_INIT;
         timer_stop(w->timer);
         worker_close_pipes(w);
         if (w->counted) {
@@ -226,11 +230,8 @@ static void worker_finish(Worker *w)
                 w->loop->n_workers--;
                 queue_next(w->loop);
         }
-        w->freed = &freed;
         w->done(w, &result, w->data);
         kl_close(result.passed_fd);
-        if (!freed)
-                w->freed = NULL;
 }
 
 static void on_child_exit(Child *child, int status, void *data)

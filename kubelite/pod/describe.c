@@ -23,10 +23,8 @@ static void write_stamp(JsonWriter *w, const char *key, int64_t us)
 static const char *state_name(const ContainerView *c)
 {
         if (status_is_running(c))
-                return "Running";
-        if (c->run == RUN_EXITED)
-                return "Exited";
-        return c->run == RUN_STARTING ? "Created" : "Waiting";
+                return "running";
+        return c->run == RUN_EXITED && !c->waiting_reason ? "exited" : "waiting";
 }
 
 static const char *reason_of(const ContainerView *c)
@@ -52,81 +50,123 @@ void pod_worker_describe(PodWorker *w, JsonWriter *out)
         jw_kstr(out, "name", p->name);
         jw_kstr(out, "namespace", p->namespace);
         jw_kstr(out, "phase", pod_worker_phase(w));
+        jw_kbool(out, "ready", ready == p->n_main && !w->terminating);
         jw_kbool(out, "terminating", w->terminating);
-        jw_kint(out, "ready", (int64_t)ready);
+        jw_kint(out, "containers_ready", (int64_t)ready);
         jw_kint(out, "containers", (int64_t)p->n_main);
         jw_kint(out, "restarts", (int64_t)restarts);
-        jw_kstr(out, "ip", ips && ips[0] ? ips[0] : "");
-        jw_kstrv(out, "ips", ips);
+        jw_kstr_opt(out, "ip", ips ? ips[0] : NULL);
         write_stamp(out, "created", w->start_us);
         jw_kstr(out, "source", p->is_static ? "file" : "api");
         jw_end(out);
 }
 
-static void describe_container(PodWorker *w, const WorkContainer *c, JsonWriter *out)
+/* What a run of the container and the container itself have in common. */
+static void describe_names(PodWorker *w, const WorkContainer *c, const char *id,
+                           unsigned int attempt, JsonWriter *out)
 {
-        const RunRecord *run = &c->view.current;
         KL_AUTO(arena_free) Arena *arena = arena_new();
-        const char *log = NULL;
-        ContainerInfo info;
+        const char *log = arena ? compile_log_path(w->context, w->pod, c->name, attempt, arena)
+                                : NULL;
 
-        if (!run->id)
-                return;
-        if (arena)
-                log = compile_log_path(w->context, w->pod, c->name, c->view.restart_count, arena);
-        jw_object(out);
-        jw_kstr(out, "id", run->id);
+        jw_kstr(out, "id", id ? id : "");
         jw_kstr(out, "name", c->name);
         jw_kstr(out, "pod", w->pod->name);
         jw_kstr(out, "namespace", w->pod->namespace);
         jw_kstr(out, "pod_uid", w->pod->uid);
         jw_kstr(out, "image", c->view.spec->image);
-        jw_kstr(out, "state", state_name(&c->view));
-        jw_kint(out, "attempt", c->view.restart_count);
-        write_stamp(out, "started_at", run->started_us);
+        jw_kint(out, "attempt", attempt);
+        jw_kstr(out, "log_path", log ? log : "");
+}
+
+static void describe_run(const RunRecord *run, bool ended, JsonWriter *out)
+{
+        if (run->started_us)
+                write_stamp(out, "started_at", run->started_us);
+        if (!ended)
+                return;
         write_stamp(out, "finished_at", run->finished_us);
-        if (c->view.run == RUN_EXITED)
-                jw_kint(out, "exit_code", run->exit_code);
-        jw_kstr(out, "reason", reason_of(&c->view));
-        if (w->sandbox && status_is_running(&c->view) &&
+        jw_kint(out, "exit_code", run->exit_code);
+}
+
+static void describe_container(PodWorker *w, const WorkContainer *c, JsonWriter *out)
+{
+        const RunRecord *run = &c->view.current;
+        ContainerInfo info;
+
+        jw_object(out);
+        describe_names(w, c, run->id, c->view.restart_count, out);
+        jw_kstr(out, "state", state_name(&c->view));
+        describe_run(run, c->view.run == RUN_EXITED, out);
+        jw_kstr_opt(out, "reason", reason_of(&c->view));
+        jw_kstr_opt(out, "message", c->view.waiting_message);
+        if (w->sandbox && run->id && status_is_running(&c->view) &&
             sandbox_container(w->sandbox, run->id, &info))
                 jw_kint(out, "pid", info.pid);
-        jw_kstr(out, "log_path", log ? log : "");
         jw_end(out);
 }
 
-void pod_worker_describe_containers(PodWorker *w, JsonWriter *out)
+static void describe_last(PodWorker *w, const WorkContainer *c, JsonWriter *out)
 {
-        for (size_t i = 0; i < w->n_containers; i++)
-                describe_container(w, w->containers[i], out);
+        const RunRecord *run = &c->view.last;
+
+        jw_object(out);
+        describe_names(w, c, run->id, c->view.restart_count ? c->view.restart_count - 1 : 0, out);
+        jw_kstr(out, "state", "exited");
+        describe_run(run, true, out);
+        jw_kstr_opt(out, "reason", run->reason);
+        jw_end(out);
 }
 
-void pod_manager_list(PodManager *m, JsonWriter *w)
+void pod_worker_describe_containers(PodWorker *w, const char *only, bool all, JsonWriter *out)
+{
+        for (size_t i = 0; i < w->n_containers; i++) {
+                const WorkContainer *c = w->containers[i];
+
+                if (only && !str_eq(only, c->name))
+                        continue;
+                if (all || status_is_running(&c->view))
+                        describe_container(w, c, out);
+                if (all && c->view.last.id)
+                        describe_last(w, c, out);
+        }
+}
+
+static bool filter_matches(const PodFilter *filter, const Pod *pod)
+{
+        return (!filter->namespace || str_eq(filter->namespace, pod->namespace)) &&
+               (!filter->name || str_eq(filter->name, pod->name) ||
+                str_eq(filter->name, pod->uid));
+}
+
+void pod_manager_list(PodManager *m, const PodFilter *filter, JsonWriter *w)
 {
         PodEntry *e;
 
         jw_array(w);
         for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
-                if (e->worker)
+                if (e->worker && filter_matches(filter, pod_worker_pod(e->worker)))
                         pod_worker_describe(e->worker, w);
         jw_end(w);
 }
 
-void pod_manager_list_containers(PodManager *m, JsonWriter *w)
+void pod_manager_list_containers(PodManager *m, const PodFilter *filter, JsonWriter *w)
 {
         PodEntry *e;
 
         jw_array(w);
         for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
-                if (e->worker)
-                        pod_worker_describe_containers(e->worker, w);
+                if (e->worker && filter_matches(filter, pod_worker_pod(e->worker)))
+                        pod_worker_describe_containers(e->worker, filter->container, filter->all, w);
         jw_end(w);
 }
 
-static bool names_pod(const Pod *pod, const char *what)
+static bool names_pod(const Pod *pod, const char *namespace, const char *what)
 {
         const char *slash = strchr(what, '/');
 
+        if (namespace && !str_eq(namespace, pod->namespace))
+                return false;
         if (slash)
                 return strncmp(pod->namespace, what, (size_t)(slash - what)) == 0 &&
                        pod->namespace[slash - what] == '\0' && str_eq(pod->name, slash + 1);
@@ -147,7 +187,7 @@ static void inspect_pod(PodWorker *worker, JsonWriter *w)
                 jw_null(w);
         pod_status_deinit(&status);
         jw_karray(w, "containers");
-        pod_worker_describe_containers(worker, w);
+        pod_worker_describe_containers(worker, NULL, true, w);
         jw_end(w);
         jw_end(w);
 }
@@ -165,10 +205,7 @@ static bool inspect_container(PodWorker *worker, const char *what, JsonWriter *w
                         continue;
                 jw_object(w);
                 jw_key(w, "container");
-                if (c->view.current.id)
-                        describe_container(worker, c, w);
-                else
-                        jw_null(w);
+                describe_container(worker, c, w);
                 jw_key(w, "pod");
                 pod_worker_describe(worker, w);
                 jw_end(w);
@@ -177,18 +214,22 @@ static bool inspect_container(PodWorker *worker, const char *what, JsonWriter *w
         return false;
 }
 
-int pod_manager_inspect(PodManager *m, const char *what, JsonWriter *w)
+int pod_manager_inspect(PodManager *m, const char *namespace, const char *what, JsonWriter *w)
 {
         PodEntry *e;
 
         for (size_t i = 0; map_next(m->entries, &i, NULL, &e);) {
-                if (e->worker && names_pod(pod_worker_pod(e->worker), what)) {
+                if (e->worker && names_pod(pod_worker_pod(e->worker), namespace, what)) {
                         inspect_pod(e->worker, w);
                         return 0;
                 }
         }
-        for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
-                if (e->worker && inspect_container(e->worker, what, w))
+        for (size_t i = 0; map_next(m->entries, &i, NULL, &e);) {
+                const Pod *pod = e->worker ? pod_worker_pod(e->worker) : NULL;
+
+                if (pod && (!namespace || str_eq(namespace, pod->namespace)) &&
+                    inspect_container(e->worker, what, w))
                         return 0;
+        }
         return 1;
 }

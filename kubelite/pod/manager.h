@@ -28,10 +28,17 @@ int pod_manager_start(PodManager *manager, KlError **err);
 /* The context's network configuration, addresses or node uid changed. */
 void pod_manager_poke(PodManager *manager);
 
-/* The local commands' views; see server/control.h for the shapes. name may be NULL (all). */
-void pod_manager_list(PodManager *manager, JsonWriter *w);
-void pod_manager_list_containers(PodManager *manager, JsonWriter *w);
-/* A pod (uid, name, or namespace/name) or a container (id, or its prefix); 1 if there is none. */
-int pod_manager_inspect(PodManager *manager, const char *what, JsonWriter *w);
+/* The local commands' views; server/control.h has the shapes. */
+typedef struct PodFilter {
+        const char *namespace; /* NULL: all */
+        const char *name;      /* of the pod; NULL: all */
+        const char *container; /* NULL: all */
+        bool all;              /* containers that do not run, and earlier runs, too */
+} PodFilter;
+
+void pod_manager_list(PodManager *manager, const PodFilter *filter, JsonWriter *w);
+void pod_manager_list_containers(PodManager *manager, const PodFilter *filter, JsonWriter *w);
+/* A pod (uid, name, or namespace/name) or a container (id, its beginning, or name); 1: there is none. */
+int pod_manager_inspect(PodManager *manager, const char *namespace, const char *what, JsonWriter *w);
 
 #endif

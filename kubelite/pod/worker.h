@@ -46,6 +46,7 @@ const char *pod_worker_phase(PodWorker *worker);
 
 /* For the local commands: what is observed now. */
 void pod_worker_describe(PodWorker *worker, JsonWriter *w);
-void pod_worker_describe_containers(PodWorker *worker, JsonWriter *w);
+/* only: one container's name, or NULL; all: earlier and ended runs too. Elements of an open list. */
+void pod_worker_describe_containers(PodWorker *worker, const char *only, bool all, JsonWriter *w);
 
 #endif

@@ -120,18 +120,21 @@ typedef struct ContainerInfo {
 typedef struct SandboxEvents {
         /* Namespaces exist; netns_path is /run/netns/<…>, or "" with the host's network. */
         void (*ready)(Sandbox *sandbox, const char *netns_path, void *data);
-        /* Could not be made; everything of it is gone again. Reason FailedCreatePodSandBox. */
+        /* Could not be made; everything of it is gone again but the object: sandbox_destroy ends
+         * that. Reason FailedCreatePodSandBox. */
         void (*failed)(Sandbox *sandbox, const KlError *error, void *data);
         /* Running, exited or failed to start (EXITED with StartError). */
         void (*container_changed)(Sandbox *sandbox, const ContainerInfo *info, void *data);
         /* The shim is gone: all containers were killed and told as changed before. Only
          * sandbox_destroy makes sense now. */
         void (*lost)(Sandbox *sandbox, void *data);
-        /* sandbox_destroy is done: no process, mount, namespace or cgroup is left. The record is gone too; the object
-         * is freed after the callback. */
+        /* sandbox_destroy is done: no process, mount, namespace or cgroup is left. The object is
+         * freed after the callback. Records of containers are kept unless they were to go too: the
+         * next sandbox of the same pod has them, and so has the next daemon. */
         void (*destroyed)(Sandbox *sandbox, void *data);
 } SandboxEvents;
 
+/* -EEXIST while the pod has one that is not destroyed yet, -EAGAIN until runtime_adopt is done. */
 int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvents *events, void *data,
                    Sandbox **ret, KlError **err);
 /* Kills what runs, unpins namespaces, ends the shim, removes cgroups and (with `records`) the containers' records
@@ -249,6 +252,12 @@ typedef struct ExecSpec {
 int sandbox_exec(Sandbox *sandbox, const char *container_id, const ExecSpec *spec, Exec **ret,
                  KlError **err);
 Exec *exec_kill(Exec *exec);
+int exec_resize(Exec *exec, uint16_t rows, uint16_t columns);
+
+/* A running container's own streams (-1: not wanted) and terminal; log rotation. 0 or -errno. */
+int sandbox_attach(Sandbox *sandbox, const char *id, int stdin_fd, int stdout_fd, int stderr_fd);
+int sandbox_resize(Sandbox *sandbox, const char *id, uint16_t rows, uint16_t columns);
+int sandbox_reopen_log(Sandbox *sandbox, const char *id, int log_fd);
 
 /* --- after a start of the daemon --- */
 

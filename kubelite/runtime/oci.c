@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * A Document as the OCI runtime specification's config.json (1.2): the contract for one container,
+ * readable by people and by other runtimes. Pure.
+ */
+
+#include "runtime/document-internal.h"
+
+#include "base/str.h"
+#include "codec/json.h"
+#include "runtime/caps-internal.h"
+
+#include <seccomp.h>
+#include <sys/resource.h>
+
+static const char *const rlimit_names[] = {
+        [RLIMIT_CPU] = "RLIMIT_CPU", [RLIMIT_FSIZE] = "RLIMIT_FSIZE", [RLIMIT_DATA] = "RLIMIT_DATA",
+        [RLIMIT_STACK] = "RLIMIT_STACK", [RLIMIT_CORE] = "RLIMIT_CORE", [RLIMIT_RSS] = "RLIMIT_RSS",
+        [RLIMIT_NPROC] = "RLIMIT_NPROC", [RLIMIT_NOFILE] = "RLIMIT_NOFILE",
+        [RLIMIT_MEMLOCK] = "RLIMIT_MEMLOCK", [RLIMIT_AS] = "RLIMIT_AS",
+        [RLIMIT_LOCKS] = "RLIMIT_LOCKS", [RLIMIT_SIGPENDING] = "RLIMIT_SIGPENDING",
+        [RLIMIT_MSGQUEUE] = "RLIMIT_MSGQUEUE", [RLIMIT_NICE] = "RLIMIT_NICE",
+        [RLIMIT_RTPRIO] = "RLIMIT_RTPRIO", [RLIMIT_RTTIME] = "RLIMIT_RTTIME",
+};
+
+static const char *const mount_types[] = {
+        [SHIM_MOUNT_BIND] = "bind", [SHIM_MOUNT_PROC] = "proc", [SHIM_MOUNT_SYSFS] = "sysfs",
+        [SHIM_MOUNT_TMPFS] = "tmpfs", [SHIM_MOUNT_DEV] = "tmpfs", [SHIM_MOUNT_DEVPTS] = "devpts",
+        [SHIM_MOUNT_SHM] = "tmpfs", [SHIM_MOUNT_MQUEUE] = "mqueue", [SHIM_MOUNT_CGROUP] = "cgroup",
+};
+_Static_assert(ELEMENTS(mount_types) == SHIM_MOUNT_KINDS, "each kind has a type");
+
+static void put_caps(JsonWriter *w, const char *key, uint64_t caps)
+{
+        jw_karray(w, key);
+        for (unsigned int i = 0; i < 64; i++)
+                if (caps & CAP_BIT(i) && cap_name(i))
+                        jw_str(w, cap_name(i));
+        jw_end(w);
+}
+
+static void put_user(JsonWriter *w, const Document *d)
+{
+        jw_kobject(w, "user");
+        jw_kint(w, "uid", d->user.run_as_user < 0 ? 0 : d->user.run_as_user);
+        jw_kint(w, "gid", d->user.run_as_group < 0 ? 0 : d->user.run_as_group);
+        jw_karray(w, "additionalGids");
+        for (size_t i = 0; i < d->user.n_groups; i++)
+                jw_uint(w, d->user.groups[i]);
+        jw_end(w);
+        /* Not resolved yet: names are looked up in the container's own files. */
+        if (d->user.run_as_user < 0)
+                jw_kstr_opt(w, "username", d->user.image_user);
+        jw_end(w);
+}
+
+static void put_process(JsonWriter *w, const Document *d)
+{
+        jw_kobject(w, "process");
+        if (d->tty)
+                jw_kbool(w, "terminal", true);
+        put_user(w, d);
+        jw_kstrv(w, "args", d->args);
+        jw_kstrv(w, "env", d->env);
+        jw_kstr(w, "cwd", d->cwd);
+        jw_kobject(w, "capabilities");
+        put_caps(w, "bounding", d->caps);
+        put_caps(w, "effective", d->caps);
+        put_caps(w, "permitted", d->caps);
+        jw_end(w);
+        jw_karray(w, "rlimits");
+        for (size_t i = 0; i < d->n_rlimits; i++) {
+                const ShimRlimit *l = &d->rlimits[i];
+
+                if (l->resource >= ELEMENTS(rlimit_names))
+                        continue;
+                jw_object(w);
+                jw_kstr(w, "type", rlimit_names[l->resource]);
+                jw_key(w, "soft");
+                jw_uint(w, l->soft);
+                jw_key(w, "hard");
+                jw_uint(w, l->hard);
+                jw_end(w);
+        }
+        jw_end(w);
+        jw_kbool(w, "noNewPrivileges", d->no_new_privs);
+        jw_kint(w, "oomScoreAdj", d->oom_score_adj);
+        jw_end(w);
+}
+
+static void put_option(JsonWriter *w, uint32_t flags, uint32_t bit, const char *name)
+{
+        if (flags & bit)
+                jw_str(w, name);
+}
+
+static void put_mount(JsonWriter *w, const DocumentMount *m)
+{
+        KL_AUTOSTRV options = m->options ? strv_split(m->options, ',') : NULL;
+
+        jw_object(w);
+        jw_kstr(w, "destination", m->target);
+        jw_kstr(w, "type", mount_types[m->kind]);
+        jw_kstr_opt(w, "source", m->source);
+        jw_karray(w, "options");
+        if (m->kind == SHIM_MOUNT_BIND) {
+                jw_str(w, "rbind");
+                jw_str(w, m->propagation == SHIM_PROPAGATION_SHARED ? "rshared" :
+                          m->propagation == SHIM_PROPAGATION_SLAVE  ? "rslave" :
+                                                                      "rprivate");
+        }
+        put_option(w, m->flags, SHIM_MOUNT_NOSUID, "nosuid");
+        put_option(w, m->flags, SHIM_MOUNT_NODEV, "nodev");
+        put_option(w, m->flags, SHIM_MOUNT_NOEXEC, "noexec");
+        put_option(w, m->flags, SHIM_MOUNT_RO_RECURSIVE, "rro");
+        jw_str(w, m->flags & SHIM_MOUNT_RO ? "ro" : "rw");
+        for (char **p = options; p && *p; p++)
+                jw_str(w, *p);
+        jw_end(w);
+        jw_end(w);
+}
+
+static void put_namespace(JsonWriter *w, const char *type, const char *path)
+{
+        jw_object(w);
+        jw_kstr(w, "type", type);
+        jw_kstr_opt(w, "path", path);
+        jw_end(w);
+}
+
+static void put_namespaces(JsonWriter *w, const DocumentContext *c)
+{
+        jw_karray(w, "namespaces");
+        put_namespace(w, "mount", NULL);
+        put_namespace(w, "cgroup", NULL);
+        if (!c->host_pid)
+                put_namespace(w, "pid", NULL);
+        if (!c->host_network) {
+                put_namespace(w, "network", c->netns_path);
+                put_namespace(w, "uts", NULL);
+        }
+        if (!c->host_ipc)
+                put_namespace(w, "ipc", NULL);
+        jw_end(w);
+}
+
+static void put_device_rule(JsonWriter *w, const DeviceRule *rule)
+{
+        jw_object(w);
+        jw_kbool(w, "allow", true);
+        jw_kstrf(w, "type", "%c", rule->type);
+        if (rule->major >= 0)
+                jw_kint(w, "major", rule->major);
+        if (rule->minor >= 0)
+                jw_kint(w, "minor", rule->minor);
+        jw_kstr(w, "access", rule->access);
+        jw_end(w);
+}
+
+static void put_resources(JsonWriter *w, const Document *d)
+{
+        const Resources *res = &d->resources;
+
+        jw_kobject(w, "resources");
+        jw_karray(w, "devices");
+        jw_object(w);
+        jw_kbool(w, "allow", false);
+        jw_kstr(w, "access", "rwm");
+        jw_end(w);
+        for (size_t i = 0; i < d->n_device_rules; i++)
+                put_device_rule(w, &d->device_rules[i]);
+        jw_end(w);
+        jw_kobject(w, "cpu");
+        if (res->cpu_shares)
+                jw_kint(w, "shares", (int64_t)res->cpu_shares);
+        if (res->cpu_quota_us > 0) {
+                jw_kint(w, "quota", res->cpu_quota_us);
+                jw_kint(w, "period", res->cpu_period_us ? (int64_t)res->cpu_period_us : 100000);
+        }
+        jw_end(w);
+        if (res->memory_bytes > 0) {
+                jw_kobject(w, "memory");
+                jw_kint(w, "limit", res->memory_bytes);
+                jw_kint(w, "swap", res->memory_bytes);
+                jw_end(w);
+        }
+        if (res->pids > 0) {
+                jw_kobject(w, "pids");
+                jw_kint(w, "limit", res->pids);
+                jw_end(w);
+        }
+        jw_end(w);
+}
+
+static void put_action(JsonWriter *w, const char *key, const char *errno_key, uint32_t action)
+{
+        if (action == SCMP_ACT_ALLOW) {
+                jw_kstr(w, key, "SCMP_ACT_ALLOW");
+        } else if ((action & 0xffff0000U) == SCMP_ACT_ERRNO(0)) {
+                jw_kstr(w, key, "SCMP_ACT_ERRNO");
+                jw_kint(w, errno_key, action & 0xffff);
+        } else if (action == SCMP_ACT_LOG) {
+                jw_kstr(w, key, "SCMP_ACT_LOG");
+        } else if (action == SCMP_ACT_TRAP) {
+                jw_kstr(w, key, "SCMP_ACT_TRAP");
+        } else if ((action & 0xffff0000U) == SCMP_ACT_TRACE(0)) {
+                jw_kstr(w, key, "SCMP_ACT_TRACE");
+                jw_kint(w, errno_key, action & 0xffff);
+        } else {
+                jw_kstr(w, key, action == SCMP_ACT_KILL_PROCESS ? "SCMP_ACT_KILL_PROCESS" :
+                                                                  "SCMP_ACT_KILL_THREAD");
+        }
+}
+
+static const char *operator_name(int op)
+{
+        static const char *const names[] = {
+                [SCMP_CMP_NE] = "SCMP_CMP_NE", [SCMP_CMP_LT] = "SCMP_CMP_LT",
+                [SCMP_CMP_LE] = "SCMP_CMP_LE", [SCMP_CMP_EQ] = "SCMP_CMP_EQ",
+                [SCMP_CMP_GE] = "SCMP_CMP_GE", [SCMP_CMP_GT] = "SCMP_CMP_GT",
+                [SCMP_CMP_MASKED_EQ] = "SCMP_CMP_MASKED_EQ",
+        };
+
+        return op > 0 && (size_t)op < ELEMENTS(names) ? names[op] : "";
+}
+
+static void put_seccomp(JsonWriter *w, const SeccompProfile *profile)
+{
+        jw_kobject(w, "seccomp");
+        put_action(w, "defaultAction", "defaultErrnoRet", profile->default_action);
+        jw_karray(w, "syscalls");
+        for (size_t i = 0; i < profile->n_rules; i++) {
+                const SeccompRule *rule = &profile->rules[i];
+
+                if (!rule->names[0])
+                        continue;
+                jw_object(w);
+                jw_kstrv(w, "names", rule->names);
+                put_action(w, "action", "errnoRet", rule->action);
+                jw_karray(w, "args");
+                for (size_t k = 0; k < rule->n_args; k++) {
+                        jw_object(w);
+                        jw_kint(w, "index", rule->args[k].index);
+                        jw_key(w, "value");
+                        jw_uint(w, rule->args[k].value);
+                        jw_key(w, "valueTwo");
+                        jw_uint(w, rule->args[k].value_two);
+                        jw_kstr(w, "op", operator_name(rule->args[k].op));
+                        jw_end(w);
+                }
+                jw_end(w);
+                jw_end(w);
+        }
+        jw_end(w);
+        jw_end(w);
+}
+
+static void put_devices(JsonWriter *w, const Document *d)
+{
+        if (d->n_devices == 0)
+                return;
+        jw_karray(w, "devices");
+        for (size_t i = 0; i < d->n_devices; i++) {
+                const ShimDevice *dev = &d->devices[i];
+
+                jw_object(w);
+                jw_kstr(w, "path", dev->path);
+                jw_kstrf(w, "type", "%c", dev->type);
+                jw_kint(w, "major", dev->major);
+                jw_kint(w, "minor", dev->minor);
+                jw_kint(w, "fileMode", dev->mode);
+                jw_kint(w, "uid", dev->uid);
+                jw_kint(w, "gid", dev->gid);
+                jw_end(w);
+        }
+        jw_end(w);
+}
+
+static void put_linux(JsonWriter *w, const Document *d, const DocumentContext *c,
+                      const SeccompProfile *seccomp)
+{
+        bool shared = false;
+
+        for (size_t i = 0; i < d->n_mounts; i++)
+                shared |= d->mounts[i].propagation == SHIM_PROPAGATION_SHARED;
+        jw_kobject(w, "linux");
+        put_namespaces(w, c);
+        jw_kstrf(w, "cgroupsPath", "/%s", c->cgroup_path);
+        put_resources(w, d);
+        put_devices(w, d);
+        if (seccomp)
+                put_seccomp(w, seccomp);
+        jw_kstr(w, "rootfsPropagation", shared ? "rshared" : "rslave");
+        jw_kstrv(w, "maskedPaths", d->masked_paths);
+        jw_kstrv(w, "readonlyPaths", d->read_only_paths);
+        jw_end(w);
+}
+
+static const char *seccomp_kind_name(SeccompKind kind)
+{
+        switch (kind) {
+        case SECCOMP_RUNTIME_DEFAULT:
+                return "RuntimeDefault";
+        case SECCOMP_LOCALHOST:
+                return "Localhost";
+        case SECCOMP_UNCONFINED:
+        default:
+                return "Unconfined";
+        }
+}
+
+int document_render(const Document *d, const DocumentContext *c, const SeccompProfile *seccomp,
+                    Buf *to)
+{
+        JsonWriter writer = JSON_WRITER(to), *w = &writer;
+
+        jw_object(w);
+        jw_kstr(w, "ociVersion", "1.2.0");
+        put_process(w, d);
+        jw_kobject(w, "root");
+        jw_kstr(w, "path", "rootfs");
+        jw_kbool(w, "readonly", d->read_only_root);
+        jw_end(w);
+        if (!c->host_network)
+                jw_kstr_opt(w, "hostname", c->hostname);
+        jw_karray(w, "mounts");
+        for (size_t i = 0; i < d->n_mounts; i++)
+                put_mount(w, &d->mounts[i]);
+        jw_end(w);
+        jw_kobject(w, "annotations");
+        jw_kstr(w, "io.kubernetes.cri.container-type", "container");
+        jw_kstr(w, "io.kubernetes.cri.container-name", d->name);
+        jw_kstr(w, "io.kubernetes.cri.image-name", d->image);
+        jw_kstr(w, "io.kubernetes.cri.sandbox-id", c->sandbox_id);
+        jw_kstr(w, "io.kubernetes.cri.sandbox-name", c->pod_name);
+        jw_kstr(w, "io.kubernetes.cri.sandbox-namespace", c->pod_namespace);
+        jw_kstr(w, "io.kubernetes.cri.sandbox-uid", c->pod_uid);
+        jw_kstr(w, "io.kubelite.seccomp", seccomp_kind_name(d->seccomp));
+        jw_kstr_opt(w, "io.kubelite.seccomp-profile", d->seccomp_profile);
+        jw_end(w);
+        put_linux(w, d, c, seccomp);
+        jw_end(w);
+        return buf_error(to);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The Runtime itself: directories, the group tree, the shim's program. */
+
+#include "runtime/runtime-internal.h"
+
+#include "base/file.h"
+#include "base/str.h"
+#include "runtime/caps-internal.h"
+
+#include <sys/resource.h>
+
+static int copy_options(Runtime *runtime, const RuntimeOptions *o)
+{
+        runtime->state_dir = strdup(o->state_dir);
+        runtime->pods_dir = str_format("%s/pods", o->state_dir);
+        runtime->data_dir = strdup(o->data_dir);
+        runtime->layers_dir = strdup(o->layers_dir);
+        runtime->seccomp_dir = strdup(o->seccomp_dir ? o->seccomp_dir : "");
+        return runtime->state_dir && runtime->pods_dir && runtime->data_dir &&
+               runtime->layers_dir && runtime->seccomp_dir ? 0 : -ENOMEM;
+}
+
+static int make_directories(const Runtime *runtime, KlError **err)
+{
+        int r = dir_make_all(runtime->pods_dir, 0700);
+
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "make '%s'", runtime->pods_dir);
+        r = dir_make_all(runtime->data_dir, 0700);
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "make '%s'", runtime->data_dir);
+        return 0;
+}
+
+static int make_groups(Runtime *runtime, const RuntimeOptions *o, KlError **err)
+{
+        static const Resources best_effort = { .cpu_shares = 2 };
+        CgroupTreeOptions options = { .root = o->cgroup_root, .systemd = o->systemd_cgroups };
+        int r = cgroup_tree_new(&options, &runtime->tree, err);
+
+        for (QosClass qos = QOS_GUARANTEED; r == 0 && qos <= QOS_BEST_EFFORT; qos++)
+                r = cgroup_create(runtime->tree, cgroup_qos_path(qos), true, err);
+        if (r == 0)
+                r = cgroup_apply(runtime->tree, cgroup_qos_path(QOS_BEST_EFFORT), &best_effort,
+                                 false, err);
+        return r;
+}
+
+int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlError **err)
+{
+        KL_AUTO(runtime_free) Runtime *runtime = calloc(1, sizeof(*runtime));
+        KL_AUTOFREE char *seccomp_dir = str_format("%s/seccomp", options->state_dir);
+        struct rlimit nofile;
+        int r;
+
+        if (!runtime || !seccomp_dir)
+                return kl_error(err, -ENOMEM, NULL, "out of memory");
+        runtime->loop = loop;
+        runtime->program_fd = -1;
+        list_init(&runtime->gc_queue);
+        list_init(&runtime->gc_running);
+        runtime->sandboxes = map_new(NULL);
+        runtime->gc_timer = gc_timer_new(runtime);
+        if (!runtime->sandboxes || !runtime->gc_timer || copy_options(runtime, options) < 0)
+                return kl_error(err, -ENOMEM, NULL, "out of memory");
+        runtime->caps_available = caps_available();
+        if (getrlimit(RLIMIT_NOFILE, &nofile) == 0)
+                runtime->nofile_hard = nofile.rlim_max;
+        r = file_read_line("/proc/sys/kernel/random/boot_id", runtime->boot_id,
+                           sizeof(runtime->boot_id));
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "read the boot id");
+        r = make_directories(runtime, err);
+        if (r == 0)
+                r = make_groups(runtime, options, err);
+        if (r == 0)
+                r = seccomp_cache_new(loop, seccomp_dir, &runtime->seccomp, err);
+        if (r == 0)
+                r = shim_program_open(options->shim_path, &runtime->program_fd, err);
+        if (r < 0)
+                return kl_error_wrap(err, r, "start the container runtime");
+        *ret = KL_STEAL(runtime);
+        return 0;
+}
+
+Runtime *runtime_free(Runtime *runtime)
+{
+        Sandbox *s;
+
+        if (!runtime)
+                return NULL;
+        adopt_drop(runtime);
+        gc_drop(runtime);
+        for (size_t i = 0; runtime->sandboxes && map_next(runtime->sandboxes, &i, NULL, &s);)
+                sandbox_free(s);
+        map_free(runtime->sandboxes);
+        seccomp_cache_free(runtime->seccomp);
+        timer_free(runtime->gc_timer);
+        cgroup_tree_free(runtime->tree);
+        kl_close(runtime->program_fd);
+        free(runtime->state_dir);
+        free(runtime->pods_dir);
+        free(runtime->data_dir);
+        free(runtime->layers_dir);
+        free(runtime->seccomp_dir);
+        free(runtime);
+        return NULL;
+}
+
+CgroupMode runtime_cgroup_mode(const Runtime *runtime)
+{
+        return cgroup_tree_mode(runtime->tree);
+}
+
+int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,
+                              KlError **err)
+{
+        return cgroup_apply(runtime->tree, cgroup_qos_path(qos), resources, false, err);
+}
+
+int runtime_qos_stats(const Runtime *runtime, QosClass qos, CgroupStats *ret)
+{
+        return cgroup_stats(runtime->tree, cgroup_qos_path(qos), ret);
+}

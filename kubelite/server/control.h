@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_SERVER_CONTROL_H
+#define KUBELITE_SERVER_CONTROL_H
+
+#include "codec/value.h"
+#include "loop/loop.h"
+
+/*
+ * The local control socket, <state-dir>/kubelite.sock (0600, root only by peer credentials).
+ *
+ * One request a connection. The client sends one line of JSON, {"command":"pods", …}, and with it,
+ * if the command takes one, a descriptor (SCM_RIGHTS, on the first byte). The server answers with
+ * lines of JSON: any number of {"progress":…}, then exactly one {"result":…} or
+ * {"error":{"reason":"NotFound","message":"…"}}, and closes. A client that closes its end, or its
+ * sending side, before that cancels the command.
+ *
+ * Requests and results ("?" marks what may be absent; times are RFC 3339 strings):
+ *
+ *   pods      {namespace?, name?}
+ *             [{id, uid, name, namespace, phase, ready: bool, containers_ready: int,
+ *               containers: int, restarts: int, ip?, created, source: "api"|"file"}]
+ *   ps        {all: bool, pod?, namespace?, name?}
+ *             [{id, name, pod, namespace, image, state: "running"|"waiting"|"exited", attempt: int,
+ *               started_at?, finished_at?, exit_code?, reason?, pid?, log_path}]
+ *             ("all" lists earlier attempts and exited ones too)
+ *   images    {}
+ *             [{id, tags: [], digests: [], size_bytes, pinned: bool}]
+ *   pull      {image}
+ *             progress {phase, layer?, n_layers?, bytes, total?}; result {id, image, size_bytes?}
+ *   import    {path?, name?} and a descriptor of the archive or layout directory
+ *             progress as pull; result {images: [reference…]}
+ *   rmi       {image, force: bool}; result {id, deleted: [tag or id…]}
+ *   inspect   {name, namespace?} name or id (or its beginning) of a pod, container or image
+ *             result: the object
+ *   version   {}; {version, kubernetes_version, node?, pid, started_at}
+ *
+ * Reasons that the tool acts on: NotFound, Ambiguous, InvalidRequest, Unavailable. Others are shown.
+ */
+typedef struct Control Control;
+typedef struct ControlReply ControlReply;
+
+#define CONTROL_CONNECTIONS_MAX 16
+#define CONTROL_REQUEST_MAX (64 * 1024)
+/* One result; and what may wait for a slow client before progress lines are dropped. */
+#define CONTROL_RESULT_MAX (32 * 1024 * 1024)
+#define CONTROL_QUEUE_MAX (64 * 1024)
+/* For the request line to arrive, and for each step of a slow client's reading. */
+#define CONTROL_TIMEOUT_MS 10000
+
+/*
+ * The handler answers at once or later, with control_reply_result() or control_reply_error() once;
+ * either ends the reply, as does the cancel callback. request is valid during the call only. fd is
+ * -1 or a descriptor that belongs to the server: dup it to keep it.
+ */
+typedef void (*ControlFunc)(ControlReply *reply, const Value *request, int fd, void *data);
+
+typedef struct ControlHandler {
+        const char *command;
+        ControlFunc func;
+} ControlHandler;
+
+/* handlers: ended by a NULL command; must outlive the server. An older socket at path is replaced;
+ * the path may be longer than sockaddr_un takes. */
+int control_new(Loop *loop, const char *path, const ControlHandler *handlers, void *data,
+                Control **ret, KlError **err);
+/* Cancels what is under way, removes the socket. */
+Control *control_free(Control *control);
+KL_DEFINE_CLEANUP(Control *, control_free);
+
+/* The client is gone (or the server goes): stop working, do not touch the reply again. */
+typedef void (*ControlCancelFunc)(ControlReply *reply, void *data);
+void control_reply_on_cancel(ControlReply *reply, ControlCancelFunc func, void *data);
+
+/* json is one value on one line. False when it was dropped since the client reads too slowly. */
+bool control_reply_progress(ControlReply *reply, const char *json, size_t len);
+/* A result over the limit, or NULL (an allocation that failed), becomes an error. */
+void control_reply_result(ControlReply *reply, const char *json, size_t len);
+/* The reason is err's, or "Failed". */
+void control_reply_error(ControlReply *reply, const KlError *err);
+
+#endif

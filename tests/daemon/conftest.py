@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the daemon tests: nodes without a real API server, alone or against the stand-in."""
+
+import contextlib
+
+import pytest
+
+from support import images
+from support.fakeapi import FakeApi
+from support.netns import NetNs
+from support.node import Node
+
+
+@pytest.fixture
+def fresh_netns():
+    """A namespace for one test alone."""
+    with NetNs() as ns:
+        yield ns
+
+
+@pytest.fixture
+def make_node(netns):
+    """make_node("n1", ...) starts a standalone node; all of them end, checked for leaks, after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda name="n1", **kwargs: stack.enter_context(Node(name, **{"netns": netns, **kwargs}))
+
+
+@pytest.fixture
+def fake_api(fresh_netns):
+    with FakeApi(fresh_netns) as api:
+        yield api
+
+
+@pytest.fixture
+def standalone(make_node, busybox):
+    """A standalone node with busybox:1 and pause:1 in its store, for one test."""
+    node = make_node("n1")
+    node.import_image(busybox, "docker.io/library/busybox:1")
+    node.import_image(images.pause(), "docker.io/library/pause:1")
+    return node
