@@ -194,8 +194,9 @@ static void del_start(CniCall *call, size_t n, void (*after)(CniCall *call))
 static void after_failed_add(CniCall *call)
 {
         if (call->del_error)
-                log_warning(NULL, "Cannot take down what is left of a failed network attachment "
-                                  "of '%s', will be tried again: %s",
+                log_warning(NULL,
+                            "Cannot take down what is left of a failed network attachment "
+                            "of '%s', will be tried again: %s",
                             call->id, kl_error_msg(call->del_error));
         call_finish(call);
 }
@@ -447,8 +448,10 @@ static void call_begin(CniCall *call)
         }
         r = cni_record_load(cni->cache_dir, call->id, call->ifname, &call->record, &err);
         if (r < 0) {
-                log_warning(NULL, "A network attachment cannot be taken down by its record, "
-                                  "ignoring: %s", kl_error_msg(err));
+                log_warning(NULL,
+                            "A network attachment cannot be taken down by its record, "
+                            "ignoring: %s",
+                            kl_error_msg(err));
                 cni_record_remove(cni->cache_dir, call->id, call->ifname);
         }
         if (r != 0)
@@ -461,7 +464,7 @@ static void call_begin(CniCall *call)
 
 static bool is_first_of_id(const Cni *cni, const CniCall *call)
 {
-        list_for_each(other, &cni->calls, CniCall, link)
+        list_for_each (other, &cni->calls, CniCall, link)
                 if (str_eq(other->id, call->id))
                         return other == call;
         return true;
@@ -473,7 +476,7 @@ void cni_calls_next(Cni *cni)
 
         while (again && !cni_collector_blocks(cni)) {
                 again = false;
-                list_for_each(call, &cni->calls, CniCall, link)
+                list_for_each (call, &cni->calls, CniCall, link)
                         if (!call->running && is_first_of_id(cni, call)) {
                                 call_begin(call);
                                 again = true;
@@ -484,7 +487,7 @@ void cni_calls_next(Cni *cni)
 
 bool cni_has_call(const Cni *cni, const char *id)
 {
-        list_for_each(call, &cni->calls, CniCall, link)
+        list_for_each (call, &cni->calls, CniCall, link)
                 if (str_eq(call->id, id))
                         return true;
         return false;
@@ -551,8 +554,8 @@ int cni_del(Cni *cni, const char *id, const char *ifname, CniFunc done, void *da
         return r;
 }
 
-int cni_check(Cni *cni, const char *id, const char *ifname, CniFunc done, void *data,
-              CniCall **ret, KlError **err)
+int cni_check(Cni *cni, const char *id, const char *ifname, CniFunc done, void *data, CniCall **ret,
+              KlError **err)
 {
         CniCall *call;
         int r = call_new(cni, CALL_CHECK, id, ifname, done, data, &call, err);

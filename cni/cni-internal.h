@@ -49,8 +49,8 @@ typedef struct CniInvocation {
         const Value *plugin;
         const char *network;
         CniVersion version;
-        const CniRecord *record;      /* NULL for VERSION, STATUS and GC */
-        const char *previous;         /* prevResult as JSON, or NULL */
+        const CniRecord *record;       /* NULL for VERSION, STATUS and GC */
+        const char *previous;          /* prevResult as JSON, or NULL */
         const char *valid_attachments; /* for GC: JSON array, or NULL */
         uint64_t timeout_ms;
 } CniInvocation;
@@ -91,6 +91,8 @@ bool cni_collector_blocks(const Cni *cni);
 int cni_collector_new(Cni *cni, KlError **err);
 /* A call ended; what could not be taken down is for the collector. */
 void cni_collector_call_ended(Cni *cni, bool left_behind);
+/* GC may be possible now. */
+void cni_collector_config_changed(Cni *cni);
 CniCollector *cni_collector_free(CniCollector *collector);
 
 /* --- follow.c: the configuration directory --- */

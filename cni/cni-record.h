@@ -29,7 +29,7 @@ typedef struct CniRecord {
         CniConfig *config;
         CniVersion version;
         CniState state;
-        char *owner;        /* the Cni object that wrote it; random */
+        char *owner; /* the Cni object that wrote it; random */
         char *boot_id;
         uint64_t started_ms; /* of the running plugin, monotonic */
         pid_t pid;           /* of it, 0 if not known (yet) */

@@ -70,6 +70,7 @@ void cni_reload(Cni *cni)
         else
                 log_info(NULL, "No usable CNI configuration in '%s'", cni->conf_dir);
         cni_health_check(cni);
+        cni_collector_config_changed(cni);
         if (cni->changed)
                 cni->changed(cni->data);
 }

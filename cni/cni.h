@@ -15,10 +15,10 @@
 typedef struct Cni Cni;
 
 typedef struct CniOptions {
-        const char *conf_dir;      /* followed by inotify; the first valid file by name wins */
-        char *const *bin_dirs;     /* searched in order, at each call */
-        const char *cache_dir;     /* results and intents, one file an attachment */
-        uint64_t timeout_ms;       /* of one plugin invocation; 0: 60 s */
+        const char *conf_dir;        /* followed by inotify; the first valid file by name wins */
+        char *const *bin_dirs;       /* searched in order, at each call */
+        const char *cache_dir;       /* results and intents, one file an attachment */
+        uint64_t timeout_ms;         /* of one plugin invocation; 0: 60 s */
         void (*changed)(void *data); /* cni_ready may answer otherwise now */
         void *data;
 } CniOptions;
@@ -40,9 +40,9 @@ typedef struct CniPortMapping {
 } CniPortMapping;
 
 typedef struct CniAttachment {
-        const char *id;          /* sandbox id */
-        const char *netns;       /* path; may be gone at DEL: "" then */
-        const char *ifname;      /* "eth0" */
+        const char *id;                                 /* sandbox id */
+        const char *netns;                              /* path; may be gone at DEL: "" then */
+        const char *ifname;                             /* "eth0" */
         const char *pod_namespace, *pod_name, *pod_uid; /* CNI_ARGS K8S_POD_… and IgnoreUnknown=1 */
         const CniPortMapping *ports;
         size_t n_ports;
@@ -51,8 +51,9 @@ typedef struct CniAttachment {
 } CniAttachment;
 
 typedef struct CniResult {
-        char *const *ips;        /* of the sandbox's interface, without prefix length, v4 and v6 in the plugin's order */
-        const char *json;        /* the whole result */
+        char *const *ips; /* of the sandbox's interface, without prefix length, v4 and v6 in the
+                             plugin's order */
+        const char *json; /* the whole result */
 } CniResult;
 
 typedef struct CniCall CniCall;
@@ -62,10 +63,10 @@ typedef void (*CniFunc)(CniCall *call, const CniResult *result, const KlError *e
 
 /*
  * ADD: writes an intent (netns, configuration, arguments) before the first plugin runs, caches the
- * result after the last; a failing chain is DELed again from its end before the callback. DEL uses the configuration and result of the
- * cache, so a changed or missing configuration does not matter; without a record it succeeds at
- * once. Calls for one id are serialised. The callback never comes within the call; the call object
- * is freed after it.
+ * result after the last; a failing chain is DELed again from its end before the callback. DEL uses
+ * the configuration and result of the cache, so a changed or missing configuration does not matter;
+ * without a record it succeeds at once. Calls for one id are serialised. The callback never comes
+ * within the call; the call object is freed after it.
  */
 int cni_add(Cni *cni, const CniAttachment *attachment, CniFunc done, void *data, CniCall **ret,
             KlError **err);

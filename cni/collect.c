@@ -114,8 +114,10 @@ static void on_deleted(CniCall *call, const CniResult *result, const KlError *er
 
         c->in_flight--;
         if (error) {
-                log_warning(NULL, "A stale network attachment cannot be taken down, trying again "
-                                  "in a minute: %s", kl_error_msg(error));
+                log_warning(NULL,
+                            "A stale network attachment cannot be taken down, trying again "
+                            "in a minute: %s",
+                            kl_error_msg(error));
                 c->failed = true;
         }
         deferred_schedule(c->kick);
@@ -191,8 +193,10 @@ static void on_gc(Worker *worker, WorkerResult *result, void *data)
 
         if (r < 0) {
                 cni_wrap_plugin(&err, r, cni_config_plugin(c->gc_config, c->gc_at), "GC");
-                log_warning(NULL, "Stale network resources are not collected, trying again in a "
-                                  "minute: %s", kl_error_msg(err));
+                log_warning(NULL,
+                            "Stale network resources are not collected, trying again in a "
+                            "minute: %s",
+                            kl_error_msg(err));
                 c->failed = true;
         }
         c->gc_worker = worker_free(worker);
@@ -204,7 +208,8 @@ static void gc_step(CniCollector *c)
 {
         for (; c->gc_at < c->gc_config->n_plugins; c->gc_at++) {
                 const Value *plugin = cni_config_plugin(c->gc_config, c->gc_at);
-                CniInvocation inv = { .verb = "GC", .plugin = plugin,
+                CniInvocation inv = { .verb = "GC",
+                                      .plugin = plugin,
                                       .network = c->gc_config->name,
                                       .version = cni_version_highest(c->gc_config->versions),
                                       .valid_attachments = c->gc_valid,
@@ -213,8 +218,10 @@ static void gc_step(CniCollector *c)
 
                 if (cni_invoke(c->cni, &inv, on_gc, c, &c->gc_worker, &err) == 0)
                         return;
-                log_warning(NULL, "Stale network resources are not collected, trying again in a "
-                                  "minute: %s", kl_error_msg(err));
+                log_warning(NULL,
+                            "Stale network resources are not collected, trying again in a "
+                            "minute: %s",
+                            kl_error_msg(err));
                 c->failed = true;
         }
         gc_end(c);
@@ -293,6 +300,14 @@ void cni_collector_call_ended(Cni *cni, bool left_behind)
                 c->failed = true;
         if (c->gc_waits && cni->n_running == 0)
                 gc_start(c);
+}
+
+void cni_collector_config_changed(Cni *cni)
+{
+        CniCollector *c = cni->collector;
+
+        if (c->gc_due && !c->busy)
+                deferred_schedule(c->kick);
 }
 
 int cni_collector_new(Cni *cni, KlError **err)

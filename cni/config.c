@@ -252,7 +252,8 @@ int cni_config_parse(const char *json, size_t len, bool is_list, const char *dir
         if (value_get(root, "plugins") && value_type(value_get(root, "plugins")) != VALUE_ARRAY)
                 return kl_error(err, -EINVAL, NULL, "plugins: expected an array");
         if (!is_list && value_get(root, "plugins") && !value_get(root, "type"))
-                return kl_error(err, -EINVAL, NULL, "a list of plugins belongs in a .conflist file");
+                return kl_error(err, -EINVAL, NULL,
+                                "a list of plugins belongs in a .conflist file");
         r = write_list(root, is_list, dir, &text, err);
         if (r < 0)
                 return r;

@@ -131,7 +131,6 @@ static void on_events(Watch *watch, int fd, unsigned int events, void *data)
 int cni_follow_new(Cni *cni, KlError **err)
 {
         CniFollow *f = calloc(1, sizeof(*f));
-        int r;
 
         if (!f)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
@@ -145,10 +144,7 @@ int cni_follow_new(Cni *cni, KlError **err)
         if (cni->conf_dir[0] != '/' || strv_len(f->parts) > PATH_PARTS_MAX)
                 return kl_error(err, -EINVAL, NULL, "'%s' is no absolute path of at most %d parts",
                                 cni->conf_dir, PATH_PARTS_MAX);
-        r = follow_arm(f);
-        if (r < 0)
-                return kl_error_errno(err, r, NULL, "follow '%s'", cni->conf_dir);
-        /* Once more when the loop runs: a directory of plugins is known only then. */
+        /* Watches are laid when the loop runs, and the files read once more then. */
         timer_start(f->timer, 0);
         return 0;
 }

@@ -73,7 +73,9 @@ static void on_status(Worker *worker, WorkerResult *result, void *data)
 static void health_step(CniHealth *h)
 {
         const Value *plugin = cni_config_plugin(h->config, h->at);
-        CniInvocation inv = { .verb = "STATUS", .plugin = plugin, .network = h->config->name,
+        CniInvocation inv = { .verb = "STATUS",
+                              .plugin = plugin,
+                              .network = h->config->name,
                               .version = cni_version_highest(h->config->versions),
                               .timeout_ms = CNI_QUERY_TIMEOUT_MS };
         KL_AUTOERR err = NULL;

@@ -17,9 +17,9 @@
 #include "codec/json.h"
 
 #include <ctype.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include <linux/magic.h>
 
 #define PLUGIN_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -70,8 +70,9 @@ static char **make_environment(const Cni *cni, const CniInvocation *inv)
                 r = r ? r : strv_addf(&env, "CNI_CONTAINERID=%s", record->id);
                 r = r ? r : strv_addf(&env, "CNI_IFNAME=%s", record->ifname);
                 r = r ? r : strv_addf(&env, "CNI_ARGS=%s", record->args);
-                r = r ? r : strv_addf(&env, "CNI_NETNS=%s",
-                                      del ? usable_netns(record->netns) : record->netns);
+                r = r ? r
+                      : strv_addf(&env, "CNI_NETNS=%s",
+                                  del ? usable_netns(record->netns) : record->netns);
         }
         return r == 0 ? KL_STEAL(env) : NULL;
 }

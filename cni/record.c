@@ -15,7 +15,9 @@
 #include <stdio.h>
 
 static const char *const state_names[] = {
-        [CNI_ADDING] = "adding", [CNI_ADDED] = "added", [CNI_DELETING] = "deleting",
+        [CNI_ADDING] = "adding",
+        [CNI_ADDED] = "added",
+        [CNI_DELETING] = "deleting",
 };
 
 CniRecord *cni_record_free(CniRecord *record)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Plugins outlive the daemon, so that one that is half through an ADD is not cut off by an update of
- * the daemon. A new daemon must know that they are gone before it takes their work down.
+ * Plugins outlive the daemon, so that one that is half through an ADD is not cut off by an update
+ * of the daemon. A new daemon must know that they are gone before it takes their work down.
  *
  * A process id alone is no identity. Processes are held by pidfd first and recognised afterwards,
  * so that what is signalled is what was looked at.

@@ -115,7 +115,8 @@ static int choice_step(CniChoice *c, KlError **err)
 {
         for (;;) {
                 const Value *plugin = cni_config_plugin(c->config, c->at);
-                CniInvocation inv = { .verb = "VERSION", .plugin = plugin,
+                CniInvocation inv = { .verb = "VERSION",
+                                      .plugin = plugin,
                                       .version = cni_version_highest(c->config->versions),
                                       .timeout_ms = CNI_QUERY_TIMEOUT_MS };
                 int r;

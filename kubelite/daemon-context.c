@@ -103,6 +103,7 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .cni = d->cni,
                 .volumes = d->volumes,
                 .objects = d->objects,
+                .services = d->services,
                 .events = d->events,
                 .api = d->api,
                 .node_name = d->name,

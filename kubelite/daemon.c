@@ -273,6 +273,8 @@ static int start_pods(Daemon *d, KlError **err)
                 .file_check_ms = (uint64_t)d->config->file_check_frequency_us / 1000,
         };
 
+        if (d->api)
+                KL_TRY(services_new(d->api, on_room_changed, d, &d->services, err));
         KL_TRY(object_cache_new(d->loop, d->api, &d->objects, err));
         volumes.objects = d->objects;
         KL_TRY(volumes_new(d->loop, &volumes, &d->volumes, err));
@@ -297,6 +299,9 @@ static int start_rooms(Daemon *d, KlError **err)
         KL_TRY(start_runtime(d, err));
         KL_TRY(start_network(d, err));
         KL_TRY(start_pods(d, err));
+        if (d->config->healthz_port > 0)
+                KL_TRY(healthz_new(d->loop, d->config->healthz_bind_address,
+                                   (uint16_t)d->config->healthz_port, &d->healthz, err));
         return daemon_control_start(d, err);
 }
 
@@ -319,10 +324,12 @@ static void run(Daemon *d)
 static void daemon_deinit(Daemon *d)
 {
         daemon_control_stop(d);
+        healthz_free(d->healthz);
         pod_manager_free(d->pods);
         d->pods = NULL;
         volumes_free(d->volumes);
         object_cache_free(d->objects);
+        services_free(d->services);
         cni_free(d->cni);
         runtime_free(d->runtime);
         image_store_free(d->images);

@@ -7,6 +7,7 @@
 #include "node/node.h"
 #include "pod/manager.h"
 #include "server/control.h"
+#include "server/healthz.h"
 
 /* Runs the daemon until a signal ends it; the exit status. */
 int daemon_main(int argc, char **argv);
@@ -37,9 +38,11 @@ typedef struct Daemon {
         Runtime *runtime;
         Cni *cni;
         ObjectCache *objects;
+        Services *services;
         Volumes *volumes;
         PodManager *pods;
         Control *control;
+        Healthz *healthz;
         Timer *watchdog;
         Timer *trim;
         Deferred *changed; /* images, network or node: told to the others at the end of the turn */

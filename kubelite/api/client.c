@@ -30,7 +30,7 @@ struct ApiRequest {
         HttpRequest *http;
         char *method, *path, *body, *content_type, *accept;
         size_t body_len;
-        bool critical, flying, is_json, authenticated_again, delivering;
+        bool critical, flying, is_json, is_text, authenticated_again, delivering;
         ApiPriority priority;
         uint64_t timeout_ms, retry_after_ms;
         int status;
@@ -201,10 +201,38 @@ static void request_fail(ApiRequest *request, const KlError *err)
         request_deliver(request, &response);
 }
 
+/* Errors in other encodings than JSON are told by their status alone. */
+static const char *reason_of_status(int status)
+{
+        static const struct {
+                int status;
+                const char *reason;
+        } reasons[] = {
+                { 400, "BadRequest" },
+                { 401, "Unauthorized" },
+                { 403, "Forbidden" },
+                { 404, "NotFound" },
+                { 405, "MethodNotAllowed" },
+                { 409, "Conflict" },
+                { 410, "Gone" },
+                { 413, "RequestEntityTooLarge" },
+                { 422, "Invalid" },
+                { 429, "TooManyRequests" },
+                { 500, "InternalError" },
+                { 503, "ServiceUnavailable" },
+                { 504, "Timeout" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(reasons); i++)
+                if (reasons[i].status == status)
+                        return reasons[i].reason;
+        return "";
+}
+
 /* What a failed request is to be called when the server sent no v1.Status. */
 static void describe_failure(const ApiRequest *request, char *buf, size_t size)
 {
-        const char *text = buf_str(&request->answer);
+        const char *text = request->is_text ? buf_str(&request->answer) : "";
         int n = (int)strcspn(text, "\r\n");
 
         snprintf(buf, size, "HTTP status %d%s%.*s", request->status, n > 0 ? ": " : "",
@@ -233,6 +261,8 @@ static void request_answered(ApiRequest *request)
         }
         response.object = object;
         response.reason = api_status_reason(object);
+        if (failed && !*response.reason)
+                response.reason = reason_of_status(request->status);
         response.message = api_status_message(object);
         if (failed && !*response.message) {
                 describe_failure(request, text, sizeof(text));
@@ -269,6 +299,7 @@ static void on_head(HttpRequest *http, int status, const HttpHeader *headers, si
 
         request->status = status;
         request->is_json = type && strncasecmp(type, "application/json", 16) == 0;
+        request->is_text = request->is_json || (type && strncasecmp(type, "text/", 5) == 0);
         request->retry_after_ms = api_retry_after_ms(headers, n);
 }
 

@@ -38,7 +38,7 @@ typedef struct ApiEndpoint {
 } ApiEndpoint;
 
 int api_client_new(Loop *loop, const ApiEndpoint *endpoint, ApiClient **ret, KlError **err);
-/* All requests and watches must have been freed. */
+/* All requests and watches must have been freed, so never from within a callback of one. */
 ApiClient *api_client_free(ApiClient *client);
 KL_DEFINE_CLEANUP(ApiClient *, api_client_free);
 

@@ -24,7 +24,7 @@ typedef struct Object {
         ApiWatch *watch;
         List refs;
         Deferred *notify;
-        bool *gone; /* set when a callback frees the object under us */
+        bool telling, orphaned; /* its references are being told; the last one went meanwhile */
 } Object;
 
 struct ObjectRef {
@@ -197,19 +197,20 @@ static ObjectRef *first_untold(Object *o)
         return NULL;
 }
 
+/* References may come and go under us; the object itself stays until we are through. */
 static void on_notify(Deferred *deferred, void *data)
 {
         Object *o = data;
-        bool gone = false;
         ObjectRef *ref;
 
-        o->gone = &gone;
-        while (!gone && (ref = first_untold(o))) {
+        o->telling = true;
+        while ((ref = first_untold(o))) {
                 ref->told = true;
                 ref->func(ref, ref->data);
         }
-        if (!gone)
-                o->gone = NULL;
+        o->telling = false;
+        if (o->orphaned)
+                object_free(o);
 }
 
 static void on_event(ApiWatch *watch, const ApiEvent *event, void *data)
@@ -339,12 +340,15 @@ ObjectRef *object_ref_free(ObjectRef *ref)
                 return NULL;
         list_unlink(&ref->link);
         free(ref);
-        if (list_empty(&o->refs)) {
-                if (o->gone)
-                        *o->gone = true;
-                map_take(o->cache->objects, o->key);
+        if (!list_empty(&o->refs))
+                return NULL;
+        if (o->orphaned)
+                return NULL;
+        map_take(o->cache->objects, o->key);
+        if (o->telling)
+                o->orphaned = true;
+        else
                 object_free(o);
-        }
         return NULL;
 }
 

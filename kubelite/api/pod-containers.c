@@ -216,8 +216,12 @@ static int decode_container_security(const Decode *d, const Field *container, Se
         int r;
 
         *ret = (SecurityContext){
-                .run_as_user = -1, .run_as_group = -1, .run_as_non_root = -1, .privileged = -1,
-                .allow_privilege_escalation = -1, .read_only_root_filesystem = -1,
+                .run_as_user = -1,
+                .run_as_group = -1,
+                .run_as_non_root = -1,
+                .privileged = -1,
+                .allow_privilege_escalation = -1,
+                .read_only_root_filesystem = -1,
         };
         r = field_object(container, "securityContext", &s, d->err);
         if (r != 0)
@@ -333,7 +337,8 @@ static int decode_container(const Decode *d, const Field *f, const Pod *pod, Con
         KL_TRY(decode_termination(d, f, c));
         KL_TRY(decode_restart(d, f, c));
         decode_probes(f, c);
-        /* Upstream restarts a container of a running pod when its image changed, for nothing else. */
+        /* Upstream restarts a container of a running pod when its image changed, for nothing else.
+         */
         c->hash = arena_format(d->arena, "%08x%08x", hash_fnv32(c->name, strlen(c->name)),
                                hash_fnv32(c->image, strlen(c->image)));
         return c->hash ? 0 : kl_error_oom(d->err);

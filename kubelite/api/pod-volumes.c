@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Decoding of a pod's volumes. A type that is not supported decodes too: it fails at mount time, with an
- * event, as upstream does, and does not hide the rest of the pod. */
+/* Decoding of a pod's volumes. A type that is not supported decodes too: it fails at mount time,
+ * with an event, as upstream does, and does not hide the rest of the pod. */
 
 #include "api/pod-internal.h"
 

@@ -235,8 +235,9 @@ static int decode_security(const Decode *d, const Field *spec, PodSecurity *ret)
         Field s;
         int r;
 
-        *ret = (PodSecurity){ .run_as_user = -1, .run_as_group = -1, .fs_group = -1,
-                              .run_as_non_root = -1 };
+        *ret = (PodSecurity){
+                .run_as_user = -1, .run_as_group = -1, .fs_group = -1, .run_as_non_root = -1
+        };
         r = field_object(spec, "securityContext", &s, d->err);
         if (r != 0)
                 return r < 0 ? r : 0;

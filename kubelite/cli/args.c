@@ -41,8 +41,8 @@ const char *cli_nearest(const char *text, const char *const *names, size_t n)
         const char *found = NULL;
 
         for (size_t i = 0; i < n; i++)
-                if (distance(text, names[i]) <= best && (!found || distance(text, names[i]) <
-                                                                           distance(text, found)))
+                if (distance(text, names[i]) <= best &&
+                    (!found || distance(text, names[i]) < distance(text, found)))
                         found = names[i];
         return found;
 }
@@ -106,9 +106,9 @@ static int parse_all(const CliCommand *command, const CliOption *all, size_t n, 
         int c;
 
         for (size_t i = 0; i < n; i++) {
-                longs[i] = (struct option){ all[i].name, all[i].string ? required_argument
-                                                                       : no_argument,
-                                            NULL, FIRST_LONG + (int)i };
+                longs[i] = (struct option){ all[i].name,
+                                            all[i].string ? required_argument : no_argument, NULL,
+                                            FIRST_LONG + (int)i };
                 if (all[i].short_name)
                         shorts[len++] = all[i].short_name;
                 if (all[i].short_name && all[i].string)
@@ -136,10 +136,11 @@ int cli_parse(const CliCommand *command, const CliOption *options, int min_args,
         *common = (CliCommon){ .state_dir = CLI_STATE_DIR };
         for (; options && options[n].name; n++)
                 all[n] = options[n];
-        all[n++] = (CliOption){ 'o', "output", "FORMAT", "table, json or yaml", NULL,
-                                &common->output };
-        all[n++] = (CliOption){ 0, "state-dir", "DIR", "of the daemon; default " CLI_STATE_DIR, NULL,
-                                &common->state_dir };
+        all[n++] = (CliOption){ 'o',  "output",       "FORMAT", "table, json or yaml",
+                                NULL, &common->output };
+        all[n++] = (CliOption){ 0,     "state-dir",
+                                "DIR", "of the daemon; default " CLI_STATE_DIR,
+                                NULL,  &common->state_dir };
         all[n++] = (CliOption){ 'h', "help", NULL, "this text", &help, NULL };
         r = parse_all(command, all, n, argc, argv);
         if (r >= 0)

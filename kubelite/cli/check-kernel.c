@@ -13,6 +13,9 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -21,7 +24,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <linux/netlink.h>
 
 #define ADVICE_KERNEL "use Linux 5.10 or newer"
 #define ADVICE_ROOT "run this as root for a full answer"
@@ -98,7 +100,9 @@ static int try_overlay(void)
 static int try_namespaces(void)
 {
         return unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID |
-                       CLONE_NEWCGROUP) < 0 ? errno : 0;
+                       CLONE_NEWCGROUP) < 0
+                       ? errno
+                       : 0;
 }
 
 static int try_user_namespace(void)
@@ -106,9 +110,36 @@ static int try_user_namespace(void)
         return unshare(CLONE_NEWUSER) < 0 ? errno : 0;
 }
 
+/* Asks for the rule set's generation: a kernel without nf_tables answers EINVAL. */
 static int try_nftables(void)
 {
-        return socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER) < 0 ? errno : 0;
+        struct {
+                struct nlmsghdr head;
+                struct nfgenmsg body;
+        } request = {
+                .head = { .nlmsg_len = sizeof(request),
+                          .nlmsg_type = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN,
+                          .nlmsg_flags = NLM_F_REQUEST },
+        };
+        struct timeval limit = { .tv_sec = 5 };
+        union {
+                char bytes[4096];
+                struct nlmsghdr head;
+        } answer;
+        KL_AUTOFD int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+        ssize_t n;
+
+        if (fd < 0)
+                return errno;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+        if (send(fd, &request, sizeof(request), 0) < 0)
+                return errno;
+        n = recv(fd, &answer, sizeof(answer), 0);
+        if (n < (ssize_t)sizeof(answer.head))
+                return n < 0 ? errno : EIO;
+        if (answer.head.nlmsg_type != NLMSG_ERROR)
+                return 0;
+        return -((const struct nlmsgerr *)NLMSG_DATA(&answer.head))->error & 0xff;
 }
 
 static void check_tried(Checks *c, const char *name, int (*body)(void), CheckState without,
@@ -193,7 +224,8 @@ static void check_controllers(Checks *c, bool v2, const char *text)
                   "add 'cgroup_enable=memory cgroup_memory=1' to the kernel's command line (on a "
                   "Raspberry Pi: /boot/firmware/cmdline.txt) and reboot" },
                 { "cpu", "cpu controller", CHECK_MISSING, "use a kernel with CONFIG_CGROUP_SCHED" },
-                { "pids", "pids controller", CHECK_MISSING, "use a kernel with CONFIG_CGROUP_PIDS" },
+                { "pids", "pids controller", CHECK_MISSING,
+                  "use a kernel with CONFIG_CGROUP_PIDS" },
                 { "cpuset", "cpuset controller", CHECK_WARNING,
                   "use a kernel with CONFIG_CPUSETS" },
         };

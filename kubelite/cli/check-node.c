@@ -39,7 +39,8 @@ static char **list_configs(const char *dir)
 
         for (struct dirent *e; d && (e = readdir(d));)
                 if ((str_ends(e->d_name, ".conflist") || str_ends(e->d_name, ".conf") ||
-                     str_ends(e->d_name, ".json")) && strv_add(&names, e->d_name) < 0)
+                     str_ends(e->d_name, ".json")) &&
+                    strv_add(&names, e->d_name) < 0)
                         return NULL;
         if (strv_len(names) > 1)
                 qsort(names, strv_len(names), sizeof(*names), compare_names);
@@ -68,7 +69,8 @@ static void check_plugin(Checks *c, const CheckPaths *paths, const Value *plugin
                 if (types[i])
                         check_add(c, "CNI plugin", found ? CHECK_OK : CHECK_WARNING,
                                   "install it (Debian: containernetworking-plugins), or wait for "
-                                  "the network's DaemonSet", "%s%s", types[i],
+                                  "the network's DaemonSet",
+                                  "%s%s", types[i],
                                   found ? "" : " is in none of the plugin directories");
         }
 }
@@ -85,8 +87,8 @@ static void check_cni(Checks *c, const CheckPaths *paths)
         if (!files) {
                 check_add(c, "CNI configuration", CHECK_WARNING,
                           "pods without hostNetwork wait until a network is configured; a "
-                          "cluster's network DaemonSet does that", "none in %s",
-                          paths->cni_conf_dir);
+                          "cluster's network DaemonSet does that",
+                          "none in %s", paths->cni_conf_dir);
                 return;
         }
         path = str_format("%s/%s", paths->cni_conf_dir, files[0]);
@@ -229,7 +231,9 @@ static bool daemon_answers(const char *state_dir)
         KL_AUTO(value_free) Value *answer = NULL;
 
         return cli_request(&(CliRequest){ .state_dir = state_dir,
-                                          .json = "{\"command\":\"version\"}", .fd = -1 },
+                                          .json = "{\"command\":\"version\"}",
+                                          .timeout_s = CLI_QUERY_TIMEOUT_S,
+                                          .fd = -1 },
                            &answer, NULL) == 0;
 }
 

@@ -10,7 +10,9 @@
 #include <stdarg.h>
 
 static const char *const state_names[] = {
-        [CHECK_OK] = "ok", [CHECK_WARNING] = "warning", [CHECK_MISSING] = "missing",
+        [CHECK_OK] = "ok",
+        [CHECK_WARNING] = "warning",
+        [CHECK_MISSING] = "missing",
 };
 
 void check_add(Checks *checks, const char *name, CheckState state, const char *advice,
@@ -25,8 +27,8 @@ void check_add(Checks *checks, const char *name, CheckState state, const char *a
         if (vasprintf(&detail, format, args) < 0)
                 detail = NULL;
         va_end(args);
-        checks->items[checks->n++] = (CheckItem){ name, state, detail,
-                                                  state == CHECK_OK ? NULL : advice };
+        checks->items[checks->n++] =
+                (CheckItem){ name, state, detail, state == CHECK_OK ? NULL : advice };
 }
 
 static int print_json(const Checks *checks, CliFormat format)
@@ -61,11 +63,31 @@ static void print_lines(const Checks *checks)
 
                 cli_add_clean(&clean, item->detail ? item->detail : "");
                 printf("%s%-8s%s %-20s %s\n", tty ? colours[item->state] : "",
-                       state_names[item->state], tty ? "\033[0m" : "", item->name,
-                       buf_str(&clean));
+                       state_names[item->state], tty ? "\033[0m" : "", item->name, buf_str(&clean));
                 if (item->advice)
                         printf("%-8s %-20s -> %s\n", "", "", item->advice);
         }
+}
+
+/* Ours, installed or in a build tree, then the usual places. */
+static char **plugin_dirs(const char *given)
+{
+        static const char *const ours[] = { "../libexec/kubelite/cni", "../cni/plugins" };
+        KL_AUTOSTRV dirs = NULL;
+        char exe[4096];
+        ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+        char *slash;
+
+        if (given)
+                return strv_split(given, ',');
+        exe[n > 0 ? n : 0] = '\0';
+        slash = strrchr(exe, '/');
+        for (size_t i = 0; slash && i < ELEMENTS(ours); i++)
+                if (strv_addf(&dirs, "%.*s/%s", (int)(slash - exe), exe, ours[i]) < 0)
+                        return NULL;
+        if (strv_add(&dirs, "/opt/cni/bin") < 0 || strv_add(&dirs, "/usr/lib/cni") < 0)
+                return NULL;
+        return KL_STEAL(dirs);
 }
 
 int cli_run_check(const CliCommand *command, int argc, char **argv)
@@ -73,7 +95,7 @@ int cli_run_check(const CliCommand *command, int argc, char **argv)
         CheckPaths paths = { .root_dir = "/var/lib/kubelet",
                              .image_dir = "/var/lib/kubelite/images",
                              .cni_conf_dir = "/etc/cni/net.d" };
-        const char *bin_dirs = "/opt/cni/bin,/usr/lib/cni";
+        const char *bin_dirs = NULL;
         const CliOption options[] = {
                 { 0, "root-dir", "DIR", "as of the daemon", NULL, &paths.root_dir },
                 { 0, "image-dir", "DIR", "as of the daemon", NULL, &paths.image_dir },
@@ -91,7 +113,7 @@ int cli_run_check(const CliCommand *command, int argc, char **argv)
         r = cli_parse(command, options, 0, 0, argc, argv, &common, &args);
         if (r >= 0)
                 return r;
-        dirs = strv_split(bin_dirs, ',');
+        dirs = plugin_dirs(bin_dirs);
         paths.state_dir = common.state_dir;
         paths.cni_bin_dirs = dirs;
         check_kernel(&checks);

@@ -10,6 +10,8 @@
 #include <stdio.h>
 
 #define CLI_STATE_DIR "/run/kubelite"
+/* A daemon that is busy for longer counts as silent. */
+#define CLI_QUERY_TIMEOUT_S 5
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
@@ -98,8 +100,9 @@ typedef void (*CliProgressFunc)(const Value *progress, void *data);
 
 typedef struct CliRequest {
         const char *state_dir;
-        const char *json; /* one line, without its end */
-        int fd;           /* to pass, or -1 */
+        const char *json;       /* one line, without its end */
+        int fd;                 /* to pass, or -1 */
+        unsigned int timeout_s; /* for each line of the answer; 0: none */
         CliProgressFunc progress;
         void *data;
 } CliRequest;
@@ -107,7 +110,8 @@ typedef struct CliRequest {
 /* Connects, asks, waits for the answer. The error's reason is the server's. */
 int cli_request(const CliRequest *request, Value **ret, KlError **err);
 
-/* {"command":command, key: value…} with NULL values left out; keys and values in pairs, NULL last. */
+/* {"command":command, key: value…} with NULL values left out; keys and values in pairs, NULL last.
+ */
 char *cli_make_request(const char *command, ...) __attribute__((sentinel));
 
 /* --- log-file.c --- */

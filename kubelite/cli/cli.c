@@ -36,7 +36,8 @@ const CliCommand cli_commands[] = {
 static void print_help(FILE *to)
 {
         fputs("Usage: kubelite SUBCOMMAND [OPTION…] [ARGUMENT…]\n"
-              "       kubelite [FLAG…]              run the node (see --help)\n\nSubcommands:\n", to);
+              "       kubelite [FLAG…]              run the node (see --help)\n\nSubcommands:\n",
+              to);
         for (const CliCommand *c = cli_commands; c->name; c++)
                 fprintf(to, "  %-8s %s\n", c->name, c->summary);
         fputs("\n'kubelite SUBCOMMAND --help' tells more.\n", to);
@@ -64,8 +65,8 @@ int cli_main(int argc, char **argv)
         if (str_eq(argv[1], "help")) {
                 command = argc > 2 ? find_command(argv[2]) : NULL;
                 if (command)
-                        return command->run(command, 2, (char *[]){ argv[2], (char *)"--help",
-                                                                    NULL });
+                        return command->run(command, 2,
+                                            (char *[]){ argv[2], (char *)"--help", NULL });
                 print_help(stdout);
                 return CLI_OK;
         }

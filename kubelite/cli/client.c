@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #define SOCKET_NAME "kubelite.sock"
@@ -116,6 +117,10 @@ static int client_read(int socket, const CliRequest *request, Value **ret, KlErr
                         return kl_error(err, buf_error(&buf), NULL, "the answer is too long");
                 if (n < 0 && errno == EINTR)
                         continue;
+                if (n < 0 && errno == EAGAIN)
+                        return kl_error(err, -ETIMEDOUT, "Unavailable",
+                                        "the daemon does not answer within %u s",
+                                        request->timeout_s);
                 if (n < 0 && errno != ECONNRESET)
                         return kl_error_errno(err, -errno, NULL, "read the daemon's answer");
                 if (n <= 0)
@@ -147,6 +152,11 @@ int cli_request(const CliRequest *request, Value **ret, KlError **err)
         r = client_connect(request->state_dir, &socket, err);
         if (r < 0)
                 return r;
+        if (request->timeout_s) {
+                struct timeval limit = { .tv_sec = request->timeout_s };
+
+                setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+        }
         /* A server that refuses at once has said why: read that, whatever became of the request. */
         r = client_send(socket, request);
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)

@@ -2,7 +2,7 @@
 
 #include "cli/cli-internal.h"
 
-/* Prints what the daemon says of a pod, container or image: JSON, unless YAML is asked for. */
+/* Prints what the daemon says of a pod, container or image: YAML, unless JSON is asked for. */
 int cli_run_inspect(const CliCommand *command, int argc, char **argv)
 {
         const char *namespace = NULL;
@@ -24,5 +24,5 @@ int cli_run_inspect(const CliCommand *command, int argc, char **argv)
         if (cli_request(&(CliRequest){ .state_dir = common.state_dir, .json = json, .fd = -1 },
                         &object, &err) < 0)
                 return cli_fail("%s", kl_error_msg(err));
-        return cli_print_value(object, common.format == CLI_YAML ? CLI_YAML : CLI_JSON);
+        return cli_print_value(object, common.format == CLI_JSON ? CLI_JSON : CLI_YAML);
 }

@@ -30,8 +30,8 @@ typedef struct Reader {
         const CliLogOptions *options;
         FILE *out, *errors;
         int fd;
-        Buf rest;            /* an incomplete record */
-        bool mid_line[2];    /* per stream: the last record was partial */
+        Buf rest;         /* an incomplete record */
+        bool mid_line[2]; /* per stream: the last record was partial */
 } Reader;
 
 typedef struct Record {
@@ -197,8 +197,7 @@ static int watch_directory(const char *path)
         KL_AUTOFREE char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
         KL_AUTOFD int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 
-        if (fd < 0 || !dir ||
-            inotify_add_watch(fd, dir, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
+        if (fd < 0 || !dir || inotify_add_watch(fd, dir, IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0)
                 return -1;
         return KL_STEAL_FD(fd);
 }
@@ -232,16 +231,18 @@ static int follow(Reader *r)
 
 int cli_log_print(const CliLogOptions *options, FILE *out, FILE *errors, KlError **err)
 {
-        Reader r = { .options = options, .out = out, .errors = errors,
-                     .fd = open_log(options->path) };
+        Reader r = {
+                .options = options, .out = out, .errors = errors, .fd = open_log(options->path)
+        };
         int rc;
 
         if (r.fd < 0)
                 return kl_error_errno(err, r.fd, r.fd == -ENOENT ? "NotFound" : NULL, "open '%s'",
                                       options->path);
         if (options->tail >= 0)
-                lseek(r.fd, options->tail ? tail_offset(r.fd, options->tail)
-                                          : lseek(r.fd, 0, SEEK_END), SEEK_SET);
+                lseek(r.fd,
+                      options->tail ? tail_offset(r.fd, options->tail) : lseek(r.fd, 0, SEEK_END),
+                      SEEK_SET);
         rc = options->follow ? follow(&r) : read_on(&r);
         kl_close(r.fd);
         buf_deinit(&r.rest);

@@ -18,7 +18,9 @@ static int list_containers(const Wanted *wanted, Value **ret, KlError **err)
 {
         KL_AUTOBUF json = BUF_INIT;
         JsonWriter w = JSON_WRITER(&json);
-        CliRequest request = { .state_dir = wanted->state_dir, .fd = -1 };
+        CliRequest request = { .state_dir = wanted->state_dir,
+                               .fd = -1,
+                               .timeout_s = CLI_QUERY_TIMEOUT_S };
 
         jw_object(&w);
         jw_kstr(&w, "command", "ps");
@@ -191,7 +193,9 @@ int cli_run_logs(const CliCommand *command, int argc, char **argv)
                 cli_fail("--since: '%s' is neither a time nor a duration", since);
                 return CLI_USAGE;
         }
-        wanted = (Wanted){ .state_dir = common.state_dir, .namespace = namespace, .pod = args[0],
+        wanted = (Wanted){ .state_dir = common.state_dir,
+                           .namespace = namespace,
+                           .pod = args[0],
                            .container = args[1] };
         r = run_logs(&wanted, &log, previous);
         free(wanted.id);

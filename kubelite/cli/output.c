@@ -164,8 +164,8 @@ void cli_format_bytes(uint64_t bytes, char *buf, size_t size)
 
 static bool is_plain_scalar(const char *s)
 {
-        static const char *const special[] = { "true", "false", "null", "yes", "no", "on", "off",
-                                               "y", "n", "~" };
+        static const char *const special[] = { "true", "false", "null", "yes", "no",
+                                               "on",   "off",   "y",    "n",   "~" };
 
         if (!isalpha((unsigned char)s[0]) && s[0] != '/')
                 return false;

@@ -40,8 +40,8 @@ static int print_ids(const Value *list)
 
 static int print_pods(const Value *pods)
 {
-        static const char *const header[] = { "POD ID", "CREATED", "STATE", "READY", "NAME",
-                                              "NAMESPACE", "RESTARTS", "IP" };
+        static const char *const header[] = { "POD ID", "CREATED",   "STATE",    "READY",
+                                              "NAME",   "NAMESPACE", "RESTARTS", "IP" };
         int64_t now = time_realtime_us();
         CliTable table;
 
@@ -113,8 +113,8 @@ static void add_state(CliTable *table, const Value *c)
 
 static int print_containers(const Value *list)
 {
-        static const char *const header[] = { "CONTAINER", "IMAGE", "STARTED", "STATE", "NAME",
-                                              "ATTEMPT", "POD", "NAMESPACE" };
+        static const char *const header[] = { "CONTAINER", "IMAGE",   "STARTED", "STATE",
+                                              "NAME",      "ATTEMPT", "POD",     "NAMESPACE" };
         int64_t now = time_realtime_us();
         CliTable table;
 

@@ -16,7 +16,9 @@
 #include <sys/stat.h>
 
 #define LAYERS_MAX 128
-#define BAR_WIDTH 30
+#define BAR_MAX 30
+/* What stands beside a bar: name, phase, percentage, amounts. */
+#define BESIDE_BAR 52
 #define REDRAW_MS 100
 
 typedef struct Layer {
@@ -65,49 +67,53 @@ static void add_amount(Buf *to, const Layer *l)
                 buf_add_str(to, done);
 }
 
-static void add_bar(Buf *to, const Layer *l)
+/* The percentage, and a bar where the screen is wide enough. */
+static void add_bar(Buf *to, const Layer *l, unsigned int columns)
 {
-        unsigned int percent = l->total ? (unsigned int)(100 * (l->bytes < l->total
-                                                                        ? (double)l->bytes /
-                                                                                  (double)l->total
-                                                                        : 1.0))
-                                        : 0;
-        unsigned int full = percent * BAR_WIDTH / 100;
+        unsigned int width = columns < BESIDE_BAR ? 0 : columns - BESIDE_BAR;
+        unsigned int percent;
 
         if (!l->total)
                 return;
-        buf_add_str(to, " [");
-        for (unsigned int i = 0; i < BAR_WIDTH; i++)
-                buf_add_char(to, i < full ? '#' : '.');
-        buf_addf(to, "] %3u%% ", percent);
+        percent = l->bytes >= l->total ? 100 : (unsigned int)(l->bytes * 100.0 / (double)l->total);
+        width = width > BAR_MAX ? BAR_MAX : width;
+        buf_add_str(to, width ? " [" : "");
+        for (unsigned int i = 0; i < width; i++)
+                buf_add_char(to, i < percent * width / 100 ? '#' : '.');
+        buf_addf(to, "%s %3u%% ", width ? "]" : "", percent);
 }
 
-static unsigned int screen_width(void)
+static struct winsize screen_size(void)
 {
-        struct winsize size;
+        struct winsize size = { 0 };
 
-        return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+        if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_col || !size.ws_row)
+                size = (struct winsize){ .ws_col = 80, .ws_row = 24 };
+        return size;
 }
 
 static void draw(Progress *p)
 {
         KL_AUTOBUF out = BUF_INIT;
-        unsigned int width = screen_width();
+        struct winsize screen = screen_size();
+        /* The cursor cannot go up beyond the screen: the newest layers are shown. */
+        size_t rows = screen.ws_row > 1 ? (size_t)screen.ws_row - 1 : 1;
+        size_t first = p->n > rows ? p->n - rows : 0;
 
         if (p->drawn)
                 buf_addf(&out, "\033[%zuA", p->drawn);
-        for (size_t i = 0; i < p->n; i++) {
+        for (size_t i = first; i < p->n; i++) {
                 KL_AUTOBUF line = BUF_INIT;
                 KL_AUTOBUF phase = BUF_INIT;
 
                 cli_add_clean(&phase, p->layers[i].phase ? p->layers[i].phase : "");
                 add_short_name(&line, &p->layers[i]);
                 buf_addf(&line, " %-10s", buf_str(&phase));
-                add_bar(&line, &p->layers[i]);
+                add_bar(&line, &p->layers[i], screen.ws_col);
                 add_amount(&line, &p->layers[i]);
-                buf_addf(&out, "\r%.*s\033[K\n", (int)width - 1, buf_str(&line));
+                buf_addf(&out, "\r%.*s\033[K\n", screen.ws_col - 1, buf_str(&line));
         }
-        p->drawn = p->n;
+        p->drawn = p->n - first;
         p->drawn_ms = time_monotonic_ms();
         fputs(buf_str(&out), stdout);
         fflush(stdout);
@@ -158,7 +164,9 @@ static void on_progress(const Value *progress, void *data)
 static int transfer(const CliCommon *common, const char *json, int fd, Value **ret)
 {
         Progress progress = { .tty = isatty(STDOUT_FILENO) };
-        CliRequest request = { .state_dir = common->state_dir, .json = json, .fd = fd,
+        CliRequest request = { .state_dir = common->state_dir,
+                               .json = json,
+                               .fd = fd,
                                .progress = common->format == CLI_TABLE ? on_progress : NULL,
                                .data = &progress };
         KL_AUTOERR err = NULL;

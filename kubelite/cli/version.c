@@ -48,7 +48,9 @@ int cli_run_version(const CliCommand *command, int argc, char **argv)
 {
         KL_AUTO(value_free) Value *server = NULL;
         KL_AUTOERR err = NULL;
-        CliRequest request = { .json = "{\"command\":\"version\"}", .fd = -1 };
+        CliRequest request = { .json = "{\"command\":\"version\"}",
+                               .fd = -1,
+                               .timeout_s = CLI_QUERY_TIMEOUT_S };
         CliCommon common;
         char **args;
         int r;

@@ -13,7 +13,8 @@
 static const char *skip_string(const char *at, const char *end)
 {
         for (; at < end && *at != '"'; at++)
-                at += *at == '\\';
+                if (*at == '\\' && at + 1 < end)
+                        at++;
         return at < end ? at + 1 : end;
 }
 

@@ -14,6 +14,7 @@
 #include "base/str.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <ctype.h>
 #include <sys/utsname.h>
 
@@ -400,7 +401,10 @@ int daemon_config_load(const Flags *flags, KubeletConfig **ret, KlError **err)
         if (r < 0)
                 return r;
         for (const ConfigPair *pair = flags->overrides; pair && pair->key; pair++) {
-                r = kubelet_config_set(config, find(pair->key)->path, pair->value, err);
+                const FlagSpec *spec = find(pair->key);
+
+                assert(spec);
+                r = kubelet_config_set(config, spec->path, pair->value, err);
                 if (r < 0)
                         return kl_error_wrap(err, r, "flag --%s", pair->key);
         }

@@ -199,12 +199,16 @@ void image_release(ImageStore *store, const char *id)
 
 static void removals_next(ImageStore *store);
 
+/* In a forked worker, which has none of our descriptors. */
 static int remove_body(void *arg)
 {
         Removal *removal = arg;
+        KL_AUTO(layout_close) Layout *layout = NULL;
         KL_AUTOERR err = NULL;
-        int r = layout_remove(removal->store->layout, removal->id, removal->tag, &err);
+        int r = layout_open(removal->store->layout->path, &layout, &err);
 
+        if (r == 0)
+                r = layout_remove(layout, removal->id, removal->tag, &err);
         if (r < 0 && r != -ENOENT) {
                 dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
                 return 1;
@@ -298,12 +302,15 @@ static void on_start(Deferred *deferred, void *data)
         store_start_tasks(store);
 }
 
+/* In a forked worker too. */
 static int clean_body(void *arg)
 {
         ImageStore *store = arg;
+        KL_AUTO(layout_close) Layout *layout = NULL;
         KL_AUTOERR err = NULL;
 
-        if (layout_clean(store->layout, &err) == 0)
+        if (layout_open(store->layout->path, &layout, &err) == 0 &&
+            layout_clean(layout, &err) == 0)
                 return 0;
         dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
         return 1;

@@ -172,16 +172,28 @@ static size_t list_count(const List *list)
         return n;
 }
 
-/* HTTP/2: one at a time, until it has told how many requests it takes. HTTP/1.1: one for each that
- * waits. */
+/* A connection that is still to say how many requests it takes, or takes none at the moment:
+ * another one would hardly fare better. */
+static bool link_is_unsettled(const HttpLink *link)
+{
+        size_t all;
+
+        if (!link->settled)
+                return true;
+        link->protocol->room(link, &all);
+        return all == 0;
+}
+
+/* HTTP/2: one after the other. HTTP/1.1: one for each request that waits. */
 static bool may_open(HttpClient *client, bool critical, size_t n_waiting)
 {
         size_t n_unsettled = 0;
 
-        list_for_each (link, &client->links, HttpLink, list)
-                n_unsettled += link->critical == critical && !link->dead && !link->settled;
         if (client->n_links >= HTTP_LINKS_MAX)
                 return false;
+        list_for_each (link, &client->links, HttpLink, list)
+                if (link->critical == critical && !link->dead && !link->draining)
+                        n_unsettled += link_is_unsettled(link);
         return client->speaks_h1 ? n_unsettled < n_waiting : n_unsettled == 0;
 }
 
@@ -268,8 +280,8 @@ static void on_pump(Deferred *deferred, void *data)
         client_enter(client);
         reap_links(client);
         choose_general(client);
-        for (HttpClass class = 0; class < HTTP_CLASSES; class ++)
-                pump_class(client, class);
+        for (int i = 0; i < HTTP_CLASSES; i++)
+                pump_class(client, (HttpClass)i);
         pump_flush(client);
         client_leave(client);
 }

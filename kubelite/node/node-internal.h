@@ -56,7 +56,7 @@ struct Node {
         /* inputs */
         NodeFacts facts;
         NodeResources resources;
-        char **addresses;
+        char **addresses, **old_addresses;
         char *images;
         bool pressure[NODE_READY];
         bool runtime_known, network_known;

@@ -13,9 +13,6 @@
 #include "base/log.h"
 #include "base/str.h"
 
-#define LABELS_MAX 4096
-#define TAINTS_MAX 1024
-
 static void try_to_create(Node *node);
 
 static void again(Node *node, const ApiResponse *response)
@@ -65,8 +62,6 @@ static int view_read(NodeView *view, const Value *object)
         const char *key;
         const Value *child;
 
-        if (n_labels > LABELS_MAX || n_taints > TAINTS_MAX || value_len(cidrs) > TAINTS_MAX)
-                return -E2BIG;
         view->arena = arena_new();
         if (!view->arena)
                 return -ENOMEM;
@@ -100,10 +95,11 @@ static int view_read(NodeView *view, const Value *object)
 
 static void view_update(Node *node, const Value *object)
 {
-        NodeView next = { 0 };
+        NodeView next = { 0 }, old;
         bool same;
 
         if (view_read(&next, object) < 0) {
+                log_error(NULL, "Cannot take over the Node's labels: out of memory, ignoring");
                 view_deinit(&next);
                 return;
         }
@@ -114,10 +110,11 @@ static void view_update(Node *node, const Value *object)
                 view_deinit(&next);
                 return;
         }
-        view_deinit(&node->view);
+        old = node->view;
         node->view = next;
         if (node->options.on_changed)
                 node->options.on_changed(node, node->options.data);
+        view_deinit(&old);
 }
 
 /* Before the server has told anything: as the object would be registered. */

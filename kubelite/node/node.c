@@ -132,7 +132,8 @@ void node_owner_print(const Node *node, Buf *to)
 
 void node_set_uid(Node *node, const char *uid)
 {
-        char *copy;
+        KL_AUTOFREE char *copy = NULL;
+        KL_AUTOFREE char *old = NULL;
 
         node->exists = true;
         if (str_eq(node->uid, uid))
@@ -140,8 +141,8 @@ void node_set_uid(Node *node, const char *uid)
         copy = strdup(uid);
         if (!copy)
                 return;
-        free(node->uid);
-        node->uid = copy;
+        old = node->uid;
+        node->uid = KL_STEAL(copy);
         log_info(NULL, "Node '%s' is registered, uid %s", node->identity.name, uid);
         node_lease_start(node);
         node_csi_start(node);
@@ -240,7 +241,30 @@ void node_compute(Node *node)
         node->sections = next;
 }
 
-/* Memory, huge pages and addresses may change under us. */
+/* The old list stays until the next change: its borrowers may hear of this one a turn later. */
+static void take_addresses(Node *node, char **addresses)
+{
+        strv_free(node->old_addresses);
+        node->old_addresses = node->addresses;
+        node->addresses = addresses;
+        if (node->options.on_changed)
+                node->options.on_changed(node, node->options.data);
+}
+
+static bool same_addresses(char *const *a, char *const *b)
+{
+        size_t n = strv_len(a);
+
+        if (n != strv_len(b))
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if (!str_eq(a[i], b[i]))
+                        return false;
+        return true;
+}
+
+/* Memory, huge pages and addresses may change under us. A machine that has lost all its addresses
+ * keeps the last ones, as upstream does. */
 static void look_again(Node *node)
 {
         KL_AUTOERR err = NULL;
@@ -249,12 +273,12 @@ static void look_again(Node *node)
         if (facts_refresh(node->options.facts_prefix, &node->facts) >= 0)
                 node_resources(&node->facts, node->options.config, &node->resources, NULL);
         if (facts_addresses(node->options.facts_prefix, node->options.node_ips, &addresses, &err) <
-            0)
+            0) {
                 log_debug(NULL, "Cannot tell the node's addresses: %s", kl_error_msg(err));
-        else if (addresses || !node->addresses) {
-                strv_free(node->addresses);
-                node->addresses = KL_STEAL(addresses);
+                return;
         }
+        if (addresses && !same_addresses(node->addresses, addresses))
+                take_addresses(node, KL_STEAL(addresses));
 }
 
 static void on_tick(Timer *timer, void *data)
@@ -415,6 +439,7 @@ Node *node_free(Node *node)
         node_conditions_deinit(node->accepted_conditions);
         strv_free(node->stale_resources);
         strv_free(node->addresses);
+        strv_free(node->old_addresses);
         free(node->images);
         free(node->runtime_error);
         free(node->network_error);

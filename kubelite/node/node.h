@@ -33,9 +33,10 @@ typedef struct NodeOptions {
         const char *facts_prefix; /* "" or NULL; tests */
 
         /* All may be NULL. */
-        void (*on_registered)(Node *node,
-                              void *data);          /* each time the uid becomes known or changes */
-        void (*on_changed)(Node *node, void *data); /* labels, taints or pod CIDRs changed */
+        /* each time the uid becomes known or changes */
+        void (*on_registered)(Node *node, void *data);
+        /* labels, taints, pod CIDRs or addresses changed */
+        void (*on_changed)(Node *node, void *data);
         void *data;
 } NodeOptions;
 
@@ -59,7 +60,9 @@ void node_set_pressure(Node *node, NodeConditionType which, bool pressed);
 /* Told to the server with the next computing, at most nodeStatusUpdateFrequency later. Copied. */
 int node_set_images(Node *node, const NodeImage *images, size_t n);
 
-/* --- what is known --- */
+/* --- what is known ---
+ * Pointers are borrowed until the end of the on_registered (uid) or on_changed (addresses, labels,
+ * taints, pod CIDRs) that tells of another value. */
 
 const char *node_name(const Node *node);
 /* "" until known. */
@@ -71,8 +74,7 @@ bool node_ready(const Node *node);
 char *const *node_addresses(const Node *node);
 const NodeResources *node_resource_list(const Node *node);
 const NodeFacts *node_facts(const Node *node);
-/* Labels and taints as the server has them, or as they will be registered; NULL-key-terminated,
- * borrowed until the next turn of the loop. */
+/* Labels and taints as the server has them, or as they will be registered; NULL-key-terminated. */
 const ConfigPair *node_labels(const Node *node);
 const ConfigTaint *node_taints(const Node *node);
 /* spec.podCIDRs, or podCIDR of the configuration; NULL-terminated or NULL. */

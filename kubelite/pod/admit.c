@@ -18,12 +18,18 @@ static int refuse(const char **ret_reason, char **ret_message, const char *reaso
 static bool sysctl_is_safe(const char *name)
 {
         static const char *const safe[] = {
-                "kernel.shm_rmid_forced",         "net.ipv4.ip_local_port_range",
-                "net.ipv4.tcp_syncookies",        "net.ipv4.ping_group_range",
-                "net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_reserved_ports",
-                "net.ipv4.tcp_keepalive_time",    "net.ipv4.tcp_keepalive_intvl",
-                "net.ipv4.tcp_keepalive_probes",  "net.ipv4.tcp_fin_timeout",
-                "net.ipv4.tcp_rmem",              "net.ipv4.tcp_wmem",
+                "kernel.shm_rmid_forced",
+                "net.ipv4.ip_local_port_range",
+                "net.ipv4.tcp_syncookies",
+                "net.ipv4.ping_group_range",
+                "net.ipv4.ip_unprivileged_port_start",
+                "net.ipv4.ip_local_reserved_ports",
+                "net.ipv4.tcp_keepalive_time",
+                "net.ipv4.tcp_keepalive_intvl",
+                "net.ipv4.tcp_keepalive_probes",
+                "net.ipv4.tcp_fin_timeout",
+                "net.ipv4.tcp_rmem",
+                "net.ipv4.tcp_wmem",
         };
 
         for (size_t i = 0; i < ELEMENTS(safe); i++)
@@ -123,8 +129,8 @@ static int64_t requested(const Pod *pod, const char *name, ResourceRead read)
 }
 
 static int admit_resource(const Pod *pod, const Pod *const *others, size_t n_others,
-                          const char *name, ResourceRead read, int64_t capacity,
-                          const char *reason, const char **ret_reason, char **ret_message)
+                          const char *name, ResourceRead read, int64_t capacity, const char *reason,
+                          const char **ret_reason, char **ret_message)
 {
         int64_t want = requested(pod, name, read), used = 0;
 

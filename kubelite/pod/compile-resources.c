@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Requests and limits as cgroup values: pkg/kubelet/cm/helpers_linux.go and pkg/kubelet/qos/policy.go
- * of upstream. */
+/* Requests and limits as cgroup values: pkg/kubelet/cm/helpers_linux.go and
+ * pkg/kubelet/qos/policy.go of upstream. */
 
 #include "pod/compile.h"
 
@@ -42,8 +42,8 @@ Resources compile_container_resources(const PodContext *context, const Container
 
         return (Resources){
                 .cpu_shares = shares_of(resource_milli(&r->requests, "cpu")),
-                .cpu_quota_us = context->cpu_cfs_quota ? quota_of(resource_milli(&r->limits, "cpu"))
-                                                       : 0,
+                .cpu_quota_us =
+                        context->cpu_cfs_quota ? quota_of(resource_milli(&r->limits, "cpu")) : 0,
                 .cpu_period_us = QUOTA_PERIOD_US,
                 .memory_bytes = memory > 0 ? memory : 0,
         };

@@ -174,9 +174,8 @@ static int add_volume_mount(MountBuild *b, const VolumeMount *vm)
         m->read_only = vm->read_only;
         m->recursive_read_only = vm->read_only && vm->recursive_read_only &&
                                  !str_eq(vm->recursive_read_only, "Disabled");
-        m->target = vm->mount_path[0] == '/'
-                            ? vm->mount_path
-                            : arena_format(b->out->arena, "/%s", vm->mount_path);
+        m->target = vm->mount_path[0] == '/' ? vm->mount_path
+                                             : arena_format(b->out->arena, "/%s", vm->mount_path);
         return propagation_of(vm, &m->propagation, b->err);
 }
 
@@ -211,20 +210,19 @@ static int add_termination_file(MountBuild *b)
         MountSpec *m;
         int fd, r;
 
-        if (str_empty(c->termination_message_path) ||
-            has_mount_at(c, c->termination_message_path))
+        if (str_empty(c->termination_message_path) || has_mount_at(c, c->termination_message_path))
                 return 0;
         if (!parent)
                 return kl_error_oom(b->err);
         r = dir_make_all(parent, 0750);
         if (r < 0)
                 return kl_error_errno(b->err, r, "CreateContainerError", "make '%s'", parent);
-        b->out->termination_file = compile_termination_path(in->context, in->pod, c->name, in->id,
-                                                            b->out->arena);
+        b->out->termination_file =
+                compile_termination_path(in->context, in->pod, c->name, in->id, b->out->arena);
         if (!b->out->termination_file)
                 return kl_error_oom(b->err);
-        fd = open(b->out->termination_file,
-                  O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        fd = open(b->out->termination_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                  0666);
         if (fd < 0)
                 return kl_error_errno(b->err, -errno, "CreateContainerError", "create '%s'",
                                       b->out->termination_file);
@@ -289,8 +287,8 @@ static int add_seccomp(const CompileInput *in, ContainerSpec *spec, KlError **er
         if (!p->type)
                 p = &in->pod->security.seccomp;
         if (!p->type)
-                spec->seccomp = in->context->seccomp_default ? SECCOMP_RUNTIME_DEFAULT
-                                                             : SECCOMP_UNCONFINED;
+                spec->seccomp =
+                        in->context->seccomp_default ? SECCOMP_RUNTIME_DEFAULT : SECCOMP_UNCONFINED;
         else if (str_eq(p->type, "RuntimeDefault"))
                 spec->seccomp = SECCOMP_RUNTIME_DEFAULT;
         else if (str_eq(p->type, "Unconfined"))
@@ -300,8 +298,9 @@ static int add_seccomp(const CompileInput *in, ContainerSpec *spec, KlError **er
                                 p->type);
         else if (str_empty(p->localhost_profile))
                 /* Never unconfined by mistake: CVE-2023-2431. */
-                return kl_error(err, -EINVAL, CONFIG_ERROR,
-                                "localhostProfile must be set if seccompProfile type is Localhost.");
+                return kl_error(
+                        err, -EINVAL, CONFIG_ERROR,
+                        "localhostProfile must be set if seccompProfile type is Localhost.");
         else
                 spec->seccomp = SECCOMP_LOCALHOST;
         spec->seccomp_profile = p->localhost_profile;
@@ -335,8 +334,8 @@ static int add_security(const CompileInput *in, Compiled *out, KlError **err)
 }
 
 /*
- * runAsNonRoot without runAsUser depends on the image: a number decides now, a name is refused because
- * it could mean 0 (upstream's verifyRunAsNonRoot).
+ * runAsNonRoot without runAsUser depends on the image: a number decides now, a name is refused
+ * because it could mean 0 (upstream's verifyRunAsNonRoot).
  */
 static int check_non_root(const CompileInput *in, const ContainerSpec *spec, KlError **err)
 {
@@ -424,8 +423,8 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .stdin_open = c->stdin_open,
                 .stdin_once = c->stdin_once,
                 .stop_signal = in->image->stop_signal,
-                .log_path = compile_log_path(in->context, in->pod, c->name, in->attempt,
-                                             out->arena),
+                .log_path =
+                        compile_log_path(in->context, in->pod, c->name, in->attempt, out->arena),
         };
         if (!spec->log_path)
                 return kl_error_oom(err);

@@ -16,7 +16,7 @@ typedef struct CompileInput {
         const Image *image;
         const PodVolumes *volumes;
         char *const *env;
-        const char *id;          /* of the new container */
+        const char *id; /* of the new container */
         unsigned int attempt;
         char *const *pod_ips;
         const char *hostname;
@@ -25,9 +25,9 @@ typedef struct CompileInput {
 typedef struct Compiled {
         Arena *arena;
         ContainerSpec spec;
-        int *fds;                /* of the mounts; closed by compiled_deinit */
+        int *fds; /* of the mounts; closed by compiled_deinit */
         size_t n_fds;
-        char *termination_file;  /* host path of the termination message, in the arena */
+        char *termination_file; /* host path of the termination message, in the arena */
 } Compiled;
 
 /* Errors carry CreateContainerConfigError or CreateContainerError. */

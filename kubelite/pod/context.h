@@ -8,6 +8,7 @@
 #include "cni/cni.h"
 #include "image/image.h"
 #include "pod/files.h"
+#include "pod/services.h"
 #include "runtime/runtime.h"
 #include "volume/volume.h"
 
@@ -23,18 +24,19 @@ typedef struct PodContext {
         Volumes *volumes;
         ObjectCache *objects;
         EventRecorder *events;
-        ApiClient *api;          /* NULL on a standalone node */
+        Services *services; /* NULL on a standalone node */
+        ApiClient *api; /* NULL on a standalone node */
 
         const char *node_name, *node_uid; /* the uid is "" until the node is registered */
-        const char *root_dir;    /* /var/lib/kubelet */
-        const char *log_dir;     /* /var/log/pods */
-        const char *log_links_dir; /* /var/log/containers */
+        const char *root_dir;             /* /var/lib/kubelet */
+        const char *log_dir;              /* /var/log/pods */
+        const char *log_links_dir;        /* /var/log/containers */
         char *const *host_ips;
         DnsSettings dns;
         const char *resolv_conf; /* path of the node's resolv.conf, "" for none */
         PodFacts facts;          /* pod_ips unset */
         int64_t capacity_cpu_milli, capacity_memory, capacity_pods;
-        int64_t pod_pids_limit;  /* 0: none */
+        int64_t pod_pids_limit; /* 0: none */
         bool seccomp_default;
         bool cpu_cfs_quota;
         char *const *allowed_unsafe_sysctls;

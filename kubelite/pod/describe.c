@@ -66,8 +66,8 @@ static void describe_names(PodWorker *w, const WorkContainer *c, const char *id,
                            unsigned int attempt, JsonWriter *out)
 {
         KL_AUTO(arena_free) Arena *arena = arena_new();
-        const char *log = arena ? compile_log_path(w->context, w->pod, c->name, attempt, arena)
-                                : NULL;
+        const char *log =
+                arena ? compile_log_path(w->context, w->pod, c->name, attempt, arena) : NULL;
 
         jw_kstr(out, "id", id ? id : "");
         jw_kstr(out, "name", c->name);
@@ -135,8 +135,7 @@ void pod_worker_describe_containers(PodWorker *w, const char *only, bool all, Js
 static bool filter_matches(const PodFilter *filter, const Pod *pod)
 {
         return (!filter->namespace || str_eq(filter->namespace, pod->namespace)) &&
-               (!filter->name || str_eq(filter->name, pod->name) ||
-                str_eq(filter->name, pod->uid));
+               (!filter->name || str_eq(filter->name, pod->name) || str_eq(filter->name, pod->uid));
 }
 
 void pod_manager_list(PodManager *m, const PodFilter *filter, JsonWriter *w)
@@ -157,7 +156,8 @@ void pod_manager_list_containers(PodManager *m, const PodFilter *filter, JsonWri
         jw_array(w);
         for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
                 if (e->worker && filter_matches(filter, pod_worker_pod(e->worker)))
-                        pod_worker_describe_containers(e->worker, filter->container, filter->all, w);
+                        pod_worker_describe_containers(e->worker, filter->container, filter->all,
+                                                       w);
         jw_end(w);
 }
 

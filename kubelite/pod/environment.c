@@ -129,8 +129,8 @@ static int add_key(EnvBuild *b, const EnvVar *var)
         const ObjectRef *ref;
         int r;
 
-        r = object_check(b, secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP, var->object,
-                         var->optional, &ref);
+        r = object_check(b, secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP, var->object, var->optional,
+                         &ref);
         if (r != 0)
                 return r < 0 ? r : 0;
         entry = object_ref_entry(ref, var->key);
@@ -155,8 +155,8 @@ static int add_env(EnvBuild *b, const EnvVar *var)
                         return kl_error_oom(b->err);
                 return env_put(b, var->name, expanded, strlen(expanded));
         case ENV_FIELD:
-                r = pod_field_resolve(b->in->pod, b->in->facts, &var->field, b->in->container, &text,
-                                      b->err);
+                r = pod_field_resolve(b->in->pod, b->in->facts, &var->field, b->in->container,
+                                      &text, b->err);
                 if (r < 0)
                         return r;
                 if (buf_error(&text))

@@ -16,21 +16,21 @@ typedef struct EnvInput {
         const Pod *pod;
         const Container *container;
         const PodFacts *facts;
-        char *const *image_env;     /* KEY=value */
-        char *const *service_env;   /* KEY=value of the cluster's services; the pod's own win */
+        char *const *image_env;   /* KEY=value */
+        char *const *service_env; /* KEY=value of the cluster's services; the pod's own win */
         ObjectLookup lookup;
         void *lookup_data;
 } EnvInput;
 
 /*
  * KEY=value strings in their order. 1: a config map or secret has not been read yet, ask again when
- * it changes. -EINVAL with reason CreateContainerConfigError and upstream's text (`configmap "x" not
- * found`, `couldn't find key k in Secret ns/x`).
+ * it changes. -EINVAL with reason CreateContainerConfigError and upstream's text (`configmap "x"
+ * not found`, `couldn't find key k in Secret ns/x`).
  */
 int environment_build(const EnvInput *in, char ***ret, KlError **err);
 
-/* $(VAR) replaced from env, $$ by $, unknown references left as they are (KEP-less: third_party/forked
- * expansion). To be freed. */
+/* $(VAR) replaced from env, $$ by $, unknown references left as they are (KEP-less:
+ * third_party/forked expansion). To be freed. */
 char *environment_expand(const char *text, char *const *env);
 char **environment_expand_all(char *const *texts, char *const *env);
 

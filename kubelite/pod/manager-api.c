@@ -66,8 +66,11 @@ static void delete_orphan(PodManager *m, const char *key)
         const char *slash = strchr(key, '/');
         char path[1024];
         ApiRequest *request;
-        ApiCall call = { .method = "DELETE", .path = path, .body = body,
-                         .body_len = sizeof(body) - 1, .done = on_orphan_deleted };
+        ApiCall call = { .method = "DELETE",
+                         .path = path,
+                         .body = body,
+                         .body_len = sizeof(body) - 1,
+                         .done = on_orphan_deleted };
 
         snprintf(path, sizeof(path), "/api/v1/namespaces/%.*s/pods/%s", (int)(slash - key), key,
                  slash + 1);
@@ -198,8 +201,9 @@ static void on_event(ApiWatch *watch, const ApiEvent *event, void *data)
 int manager_follow_api(PodManager *m, KlError **err)
 {
         KL_AUTOFREE char *selector = str_format("spec.nodeName=%s", m->context->node_name);
-        ApiWatchSpec spec = { .path = "/api/v1/pods", .field_selector = selector,
-                              .func = on_event, .data = m };
+        ApiWatchSpec spec = {
+                .path = "/api/v1/pods", .field_selector = selector, .func = on_event, .data = m
+        };
 
         if (!selector)
                 return kl_error_oom(err);

@@ -12,11 +12,11 @@
 typedef struct PodEntry {
         PodManager *manager;
         char *uid;
-        PodWorker *worker;      /* NULL once nothing of it is left on the node */
-        StatusSync *sync;       /* NULL on a standalone node */
-        Mirror *mirror;         /* of a static pod */
+        PodWorker *worker; /* NULL once nothing of it is left on the node */
+        StatusSync *sync;  /* NULL on a standalone node */
+        Mirror *mirror;    /* of a static pod */
         bool gone_from_api;
-        bool unwanted;          /* its manifest went */
+        bool unwanted; /* its manifest went */
 } PodEntry;
 
 /* A sandbox of an earlier daemon that nobody claimed yet. */
@@ -38,12 +38,12 @@ struct PodManager {
         const PodContext *context;
         char *manifest_path;
         uint64_t file_check_ms;
-        Map *entries;           /* uid -> PodEntry */
-        Map *unclaimed;         /* uid -> Unclaimed */
-        Map *seen_mirrors;      /* "ns/name" -> SeenMirror */
+        Map *entries;      /* uid -> PodEntry */
+        Map *unclaimed;    /* uid -> Unclaimed */
+        Map *seen_mirrors; /* "ns/name" -> SeenMirror */
         ApiWatch *watch;
         FileSource *files;
-        Deferred *sweep;        /* entries that are done are freed here */
+        Deferred *sweep; /* entries that are done are freed here */
         bool api_synced, files_scanned, adopted;
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Sandboxes of an earlier daemon. Until all sources have spoken nobody may conclude that a pod is not
- * wanted: without an API server in reach its pods run on untouched. After that, what is left
- * is taken down: network first, then the sandbox with its records.
+ * Sandboxes of an earlier daemon. Until all sources have spoken nobody may conclude that a pod is
+ * not wanted: without an API server in reach its pods run on untouched. After that, what is left is
+ * taken down: network first, then the sandbox with its records.
  */
 
 #include "pod/manager-internal.h"

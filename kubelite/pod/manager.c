@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The set of pods. An entry lives from the moment a source names a pod until the worker has finished
- * and the API knows. Entries are freed in a sweep at the end of the turn, never under a callback.
+ * The set of pods. An entry lives from the moment a source names a pod until the worker has
+ * finished and the API knows. Entries are freed in a sweep at the end of the turn, never under a
+ * callback.
  */
 
 #include "pod/manager-internal.h"
@@ -144,12 +145,15 @@ static void on_mirror_refused(Mirror *mirror, const char *message, void *data)
 {
         PodEntry *e = data;
         const Pod *pod = entry_pod(e);
-        EventObject object = { .api_version = "v1", .kind = "Node", .namespace = "",
+        EventObject object = { .api_version = "v1",
+                               .kind = "Node",
+                               .namespace = "",
                                .name = e->manager->context->node_name,
                                .uid = e->manager->context->node_name };
 
         if (pod)
-                event_emit(e->manager->context->events, &object, "Warning", "FailedToCreateMirrorPod",
+                event_emit(e->manager->context->events, &object, "Warning",
+                           "FailedToCreateMirrorPod",
                            "Failed to create a mirror pod for \"%s_%s(%s)\": %s", pod->name,
                            pod->namespace, pod->uid, message);
 }

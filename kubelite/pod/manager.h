@@ -7,12 +7,13 @@
 
 /*
  * All pods of the node: from the API (a watch by spec.nodeName) and from manifests, each with a
- * worker; what runs without anybody wanting it is cleared away. Statuses go back through pod/sync.h.
+ * worker; what runs without anybody wanting it is cleared away. Statuses go back through
+ * pod/sync.h.
  */
 typedef struct PodManager PodManager;
 
 typedef struct PodManagerOptions {
-        const char *manifest_path;  /* staticPodPath, or "" */
+        const char *manifest_path; /* staticPodPath, or "" */
         uint64_t file_check_ms;
 } PodManagerOptions;
 
@@ -38,7 +39,9 @@ typedef struct PodFilter {
 
 void pod_manager_list(PodManager *manager, const PodFilter *filter, JsonWriter *w);
 void pod_manager_list_containers(PodManager *manager, const PodFilter *filter, JsonWriter *w);
-/* A pod (uid, name, or namespace/name) or a container (id, its beginning, or name); 1: there is none. */
-int pod_manager_inspect(PodManager *manager, const char *namespace, const char *what, JsonWriter *w);
+/* A pod (uid, name, or namespace/name) or a container (id, its beginning, or name); 1: there is
+ * none. */
+int pod_manager_inspect(PodManager *manager, const char *namespace, const char *what,
+                        JsonWriter *w);
 
 #endif

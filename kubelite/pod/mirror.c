@@ -165,8 +165,12 @@ static int mirror_body(const Mirror *m, Buf *to)
 
 static void mirror_send(Mirror *m, const char *method, const char *path, const Buf *body)
 {
-        ApiCall call = { .method = method, .path = path, .body = buf_str(body),
-                         .body_len = body->len, .done = on_done, .data = m };
+        ApiCall call = { .method = method,
+                         .path = path,
+                         .body = buf_str(body),
+                         .body_len = body->len,
+                         .done = on_done,
+                         .data = m };
         KL_AUTOERR err = NULL;
 
         if (api_call(m->api, &call, &m->request, &err) < 0) {

@@ -45,13 +45,12 @@ static bool ended_for_good(const PlanInput *in, const PlanContainer *c)
         return c->run == RUN_EXITED && !restarts(in, c);
 }
 
-/* Once a main container was started, the init containers have done their work, even if their records
- * are gone. */
+/* Once a main container was started, the init containers have done their work, even if their
+ * records are gone. */
 static bool mains_began(const PlanInput *in)
 {
         for (size_t i = 0; i < in->n_containers; i++)
-                if (in->containers[i].kind == CONTAINER_MAIN &&
-                    in->containers[i].run != RUN_NONE)
+                if (in->containers[i].kind == CONTAINER_MAIN && in->containers[i].run != RUN_NONE)
                         return true;
         return false;
 }

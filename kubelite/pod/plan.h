@@ -14,7 +14,7 @@ typedef enum SandboxState {
         SANDBOX_NONE,
         SANDBOX_CREATING,
         SANDBOX_READY,
-        SANDBOX_LOST,       /* its shim is gone; only cleaning up makes sense */
+        SANDBOX_LOST, /* its shim is gone; only cleaning up makes sense */
         SANDBOX_DESTROYING,
 } SandboxState;
 
@@ -41,7 +41,7 @@ typedef enum ImageState {
 } ImageState;
 
 typedef enum RunState {
-        RUN_NONE,     /* never started, as far as records go */
+        RUN_NONE, /* never started, as far as records go */
         RUN_STARTING,
         RUN_RUNNING,
         RUN_STOPPING,
@@ -52,21 +52,21 @@ typedef struct PlanContainer {
         ContainerKind kind;
         bool sidecar;
         RunState run;
-        bool outdated;           /* runs another image than the spec says now */
-        int exit_code;           /* of the last exit */
+        bool outdated; /* runs another image than the spec says now */
+        int exit_code; /* of the last exit */
         ImageState image;
         uint64_t image_retry_ms; /* monotonic */
         uint64_t start_retry_ms; /* crash-loop or configuration-error back-off ends; 0: now */
 } PlanContainer;
 
 typedef struct PlanInput {
-        uint64_t now_ms;         /* monotonic */
+        uint64_t now_ms; /* monotonic */
         RestartPolicy restart_policy;
-        bool terminating;        /* deletion was asked for, or the pod is to end for good */
-        bool removed;            /* terminating, and nothing may remain of it afterwards */
-        bool finished;           /* the API says Succeeded or Failed: nothing may start again */
+        bool terminating; /* deletion was asked for, or the pod is to end for good */
+        bool removed;     /* terminating, and nothing may remain of it afterwards */
+        bool finished;    /* the API says Succeeded or Failed: nothing may start again */
         bool host_network;
-        bool network_available;  /* a CNI configuration is there */
+        bool network_available; /* a CNI configuration is there */
         SandboxState sandbox;
         uint64_t sandbox_retry_ms;
         NetworkState network;
@@ -87,7 +87,7 @@ typedef enum ActionType {
         ACTION_DELETE_NETWORK,
         ACTION_DESTROY_SANDBOX,
         ACTION_TEARDOWN_VOLUMES,
-        ACTION_FINISH,            /* nothing is left; the pod may be forgotten */
+        ACTION_FINISH, /* nothing is left; the pod may be forgotten */
 } ActionType;
 
 typedef struct Action {
@@ -106,7 +106,8 @@ typedef struct Plan {
 
 void pod_plan(const PlanInput *in, Plan *ret);
 
-/* All main containers ended and none will be started again (or an init container failed for good). */
+/* All main containers ended and none will be started again (or an init container failed for good).
+ */
 bool pod_plan_is_complete(const PlanInput *in);
 
 #endif

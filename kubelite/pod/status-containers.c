@@ -180,8 +180,8 @@ void status_write_containers(const PodView *view, size_t first, size_t n, Buf *t
         jw_end(&w);
 }
 
-/* Guaranteed: cpu and memory limits on every container, and requests equal to them. Best effort: none
- * of either anywhere (pkg/apis/core/v1/helper/qos). */
+/* Guaranteed: cpu and memory limits on every container, and requests equal to them. Best effort:
+ * none of either anywhere (pkg/apis/core/v1/helper/qos). */
 PodQos pod_qos(const Pod *pod)
 {
         static const char *const names[] = { "cpu", "memory" };

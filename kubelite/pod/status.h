@@ -16,7 +16,7 @@
 
 /* One run of a container. */
 typedef struct RunRecord {
-        char *id; /* 64 hex; NULL: there is no such record */
+        char *id;                        /* 64 hex; NULL: there is no such record */
         int64_t started_us, finished_us; /* 0: unknown */
         int exit_code;
         const char *reason; /* static */
@@ -27,9 +27,9 @@ typedef struct ContainerView {
         const Container *spec;
         RunState run;
         unsigned int restart_count;
-        RunRecord current, last;     /* last: the run before */
-        /* Why it does not run: static, or NULL for the default. Of an exited container: it is to run again,
-         * and shows as waiting. */
+        RunRecord current, last; /* last: the run before */
+        /* Why it does not run: static, or NULL for the default. Of an exited container: it is to
+         * run again, and shows as waiting. */
         const char *waiting_reason;
         char *waiting_message;
         bool ready, started;
@@ -61,10 +61,10 @@ typedef struct PodView {
         bool terminating, terminated;    /* terminated: nothing runs any more, for good */
         const char *rejected_reason;     /* refused by the node: static */
         const char *rejected_message;
-        bool sandbox_ready;              /* with network and volumes */
+        bool sandbox_ready;                     /* with network and volumes */
         char *const *host_ips, *const *pod_ips; /* NULL-terminated, may be NULL */
         int64_t start_us;
-        ConditionMemory *conditions;     /* CONDITION_COUNT of them, updated */
+        ConditionMemory *conditions; /* CONDITION_COUNT of them, updated */
         int64_t now_us;
 } PodView;
 

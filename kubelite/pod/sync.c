@@ -205,8 +205,13 @@ static void send_call(StatusSync *s, const char *method, const char *suffix, con
         char path[PATH_MAX_LEN];
         KL_AUTOERR err = NULL;
         ApiCall call = {
-                .method = method, .path = path, .body = buf_str(body), .body_len = body->len,
-                .content_type = content_type, .done = done, .data = s,
+                .method = method,
+                .path = path,
+                .body = buf_str(body),
+                .body_len = body->len,
+                .content_type = content_type,
+                .done = done,
+                .data = s,
         };
 
         snprintf(path, sizeof(path), "/api/v1/namespaces/%s/pods/%s%s", s->namespace, s->name,
@@ -222,7 +227,8 @@ static bool send_patch(StatusSync *s)
         KL_AUTOBUF body = BUF_INIT;
         PodStatus copy;
 
-        if (pod_status_patch(s->uid, s->have_accepted ? &s->accepted : NULL, &s->wanted, &body) != 0)
+        if (pod_status_patch(s->uid, s->have_accepted ? &s->accepted : NULL, &s->wanted, &body) !=
+            0)
                 return false;
         if (status_copy(&s->wanted, &copy) < 0)
                 return false;

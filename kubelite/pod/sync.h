@@ -22,13 +22,15 @@ int status_sync_new(Loop *loop, ApiClient *api, const StatusSyncEvents *events, 
 StatusSync *status_sync_free(StatusSync *sync);
 KL_DEFINE_CLEANUP(StatusSync *, status_sync_free);
 
-/* Whom the status belongs to. A changed uid (a new mirror pod) starts from nothing. 0 or -ENOMEM. */
+/* Whom the status belongs to. A changed uid (a new mirror pod) starts from nothing. 0 or -ENOMEM.
+ */
 int status_sync_target(StatusSync *sync, const char *namespace, const char *name, const char *uid);
 
 /* Consumes status. Sent at the end of the turn, or when the one in flight is done. */
 void status_sync_post(StatusSync *sync, PodStatus *status);
 
-/* Deletes the pod from the API with grace 0 and its uid as a precondition, after the last status. */
+/* Deletes the pod from the API with grace 0 and its uid as a precondition, after the last status.
+ */
 void status_sync_delete(StatusSync *sync);
 
 /* The last status posted, accepted or not; NULL before the first. */

@@ -182,7 +182,8 @@ static int make_log_dir(const char *log_path, KlError **err)
                 return kl_error_oom(err);
         *strrchr(dir, '/') = '\0';
         r = dir_make_all(dir, 0755);
-        return r < 0 ? kl_error_errno(err, r, "CreateContainerError", "make log directory '%s'", dir)
+        return r < 0 ? kl_error_errno(err, r, "CreateContainerError", "make log directory '%s'",
+                                      dir)
                      : 0;
 }
 
@@ -248,8 +249,14 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
         __attribute__((cleanup(compiled_deinit))) Compiled compiled = { 0 };
         char id[65];
         CompileInput in = {
-                .context = w->context, .pod = w->pod, .container = c->view.spec, .image = image,
-                .volumes = w->volumes, .env = env, .id = id, .attempt = c->next_attempt,
+                .context = w->context,
+                .pod = w->pod,
+                .container = c->view.spec,
+                .image = image,
+                .volumes = w->volumes,
+                .env = env,
+                .id = id,
+                .attempt = c->next_attempt,
                 .pod_ips = w->pod_ips,
         };
         int r;
@@ -278,11 +285,17 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
 void worker_start_container(PodWorker *w, WorkContainer *c)
 {
         const Image *image = image_find(w->context->images, c->view.spec->image);
+        const Services *services = w->context->services;
+        KL_AUTOSTRV service_env = NULL;
         KL_AUTOSTRV env = NULL;
         KL_AUTOERR err = NULL;
         EnvInput in = {
-                .pod = w->pod, .container = c->view.spec, .facts = &w->facts,
-                .image_env = image ? image->env : NULL, .lookup = lookup_object, .lookup_data = w,
+                .pod = w->pod,
+                .container = c->view.spec,
+                .facts = &w->facts,
+                .image_env = image ? image->env : NULL,
+                .lookup = lookup_object,
+                .lookup_data = w,
         };
         int r;
 
@@ -292,6 +305,11 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
                 worker_dirty(w, false);
                 return;
         }
+        /* An API pod can wait for services to be read; a static one may be what serves them. */
+        if (services && !services_known(services) && !w->pod->is_static)
+                return;
+        service_env = services_environment(services, w->pod);
+        in.service_env = service_env;
         r = environment_build(&in, &env, &err);
         if (r > 0)
                 return; /* an object is still being read; its arrival plans again */
@@ -327,8 +345,7 @@ void worker_stop_container(PodWorker *w, WorkContainer *c)
         else
                 worker_event(w, c, EVENT_NORMAL, "Killing", "Stopping container %s", c->name);
         c->view.run = RUN_STOPPING;
-        sandbox_stop_container(w->sandbox, c->view.current.id,
-                               (uint64_t)stop_grace_s(w) * 1000);
+        sandbox_stop_container(w->sandbox, c->view.current.id, (uint64_t)stop_grace_s(w) * 1000);
 }
 
 /* --- what the runtime tells --- */
@@ -362,8 +379,12 @@ static void apply_image(WorkContainer *c, const ContainerInfo *info)
 
 static void apply_exit(PodWorker *w, WorkContainer *c, const ContainerInfo *info)
 {
-        static const char *const reasons[] = { "Completed", "Error",  "OOMKilled", "StartError",
-                                               "ContainerCannotRun", "DeadlineExceeded",
+        static const char *const reasons[] = { "Completed",
+                                               "Error",
+                                               "OOMKilled",
+                                               "StartError",
+                                               "ContainerCannotRun",
+                                               "DeadlineExceeded",
                                                "ContainerStatusUnknown" };
         RunRecord *run = &c->view.current;
 

@@ -14,24 +14,24 @@
 /* One container of the pod, over all its runs. */
 typedef struct WorkContainer {
         char *name;
-        ContainerView view;      /* view.spec is set when a pod is applied */
-        char *hash;              /* of the spec that runs */
+        ContainerView view; /* view.spec is set when a pod is applied */
+        char *hash;         /* of the spec that runs */
         bool outdated;
         unsigned int next_attempt;
-        char *image, *image_id;  /* behind the view's pointers */
+        char *image, *image_id; /* behind the view's pointers */
         uint32_t *groups;
-        char *held_image;        /* id, while a run needs it */
+        char *held_image; /* id, while a run needs it */
 
         ImageState image_state;
         ImageJob *pull;
         uint64_t pull_started_ms, image_retry_ms, image_failed_ms, image_backoff_ms;
         char *image_error;
-        bool image_pulled;       /* the Pulled event was sent with the pull itself */
+        bool image_pulled; /* the Pulled event was sent with the pull itself */
 
         uint64_t start_retry_ms; /* next start not before; 0: now */
         uint64_t crash_backoff_ms;
         int64_t crash_updated_us;
-        bool config_error;       /* what start_retry_ms waits for is a configuration */
+        bool config_error; /* what start_retry_ms waits for is a configuration */
         bool backoff_reported;
         struct PodWorker *worker;
 } WorkContainer;
@@ -66,14 +66,14 @@ struct PodWorker {
         unsigned int volume_failures;
         PodFacts facts;
 
-        Map *objects;              /* "c/<name>" or "s/<name>" -> ObjectRef, for the environment */
+        Map *objects; /* "c/<name>" or "s/<name>" -> ObjectRef, for the environment */
 
         bool terminating, rejected;
-        int64_t grace_s;           /* of the termination */
+        int64_t grace_s; /* of the termination */
         char *rejected_reason, *rejected_message;
         int64_t start_us;
         ConditionMemory conditions[CONDITION_COUNT];
-        ContainerView *views;      /* scratch for rendering */
+        ContainerView *views; /* scratch for rendering */
 };
 
 /* Plan again at the end of this turn; status: it may have changed too. */
@@ -115,7 +115,8 @@ void worker_cancel_pull(WorkContainer *c);
 uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_ms);
 
 /* worker-termination.c */
-/* The termination message of a run that just ended, to be freed; NULL: none. Follows no link and blocks on nothing. */
+/* The termination message of a run that just ended, to be freed; NULL: none. Follows no link and
+ * blocks on nothing. */
 char *worker_termination_message(PodWorker *w, const WorkContainer *c, unsigned int attempt,
                                  int exit_code);
 

@@ -104,12 +104,18 @@ void worker_finish_pod(PodWorker *w)
         KL_AUTO(arena_free) Arena *arena = arena_new();
         char *dir = arena ? compile_log_dir(w->context, w->pod, arena) : NULL;
         WorkerSpec spec = {
-                .name = "log removal", .body = remove_logs_body, .body_arg = dir,
-                .deadline_ms = REMOVE_LOGS_DEADLINE_MS, .done = on_logs_removed, .data = w,
+                .name = "log removal",
+                .body = remove_logs_body,
+                .body_arg = dir,
+                .deadline_ms = REMOVE_LOGS_DEADLINE_MS,
+                .done = on_logs_removed,
+                .data = w,
         };
 
         if (w->log_remover || w->finished)
                 return;
+        /* A pod that ended by itself kept its records until now. */
+        runtime_forget_pod(w->context->runtime, w->pod->uid);
         for (size_t i = 0; i < w->n_containers; i++)
                 worker_unlink_logs(w, w->containers[i]);
         if (!dir || worker_start(w->context->loop, &spec, &w->log_remover, NULL) < 0)
@@ -120,8 +126,8 @@ void worker_finish_pod(PodWorker *w)
 
 static void sandbox_failed_at(PodWorker *w)
 {
-        w->sandbox_backoff_ms = w->sandbox_backoff_ms ? w->sandbox_backoff_ms * 2
-                                                      : SANDBOX_BACKOFF_MIN_MS;
+        w->sandbox_backoff_ms =
+                w->sandbox_backoff_ms ? w->sandbox_backoff_ms * 2 : SANDBOX_BACKOFF_MIN_MS;
         if (w->sandbox_backoff_ms > SANDBOX_BACKOFF_MAX_MS)
                 w->sandbox_backoff_ms = SANDBOX_BACKOFF_MAX_MS;
         w->sandbox_retry_ms = time_monotonic_ms() + w->sandbox_backoff_ms;
@@ -270,8 +276,8 @@ static void on_network_added(CniCall *call, const CniResult *result, const KlErr
                 return;
         }
         w->network_state = NETWORK_NONE;
-        sandbox_error(w, "rpc error: code = Unknown desc = failed to setup network for sandbox: ",
-                      error);
+        sandbox_error(
+                w, "rpc error: code = Unknown desc = failed to setup network for sandbox: ", error);
         worker_destroy_sandbox(w);
 }
 
@@ -316,9 +322,14 @@ void worker_add_network(PodWorker *w)
         KL_AUTOFREE CniPortMapping *ports = calloc(n + 1, sizeof(*ports));
         KL_AUTOERR err = NULL;
         CniAttachment attachment = {
-                .id = w->sandbox_id, .netns = w->netns, .ifname = IFNAME,
-                .pod_namespace = w->pod->namespace, .pod_name = w->pod->name,
-                .pod_uid = w->pod->uid, .ports = ports, .n_ports = n,
+                .id = w->sandbox_id,
+                .netns = w->netns,
+                .ifname = IFNAME,
+                .pod_namespace = w->pod->namespace,
+                .pod_name = w->pod->name,
+                .pod_uid = w->pod->uid,
+                .ports = ports,
+                .n_ports = n,
                 .ingress_bps = bandwidth(w->pod, BANDWIDTH_INGRESS),
                 .egress_bps = bandwidth(w->pod, BANDWIDTH_EGRESS),
         };
@@ -404,8 +415,10 @@ static void adopt_container(PodWorker *w, const ContainerInfo *info)
                 c->outdated = c->view.spec && !str_eq(c->hash, c->view.spec->hash);
         } else if (!c->view.last.id) {
                 c->view.last = (RunRecord){
-                        .id = strdup(info->id), .started_us = info->started_us,
-                        .finished_us = info->finished_us, .exit_code = info->exit_code,
+                        .id = strdup(info->id),
+                        .started_us = info->started_us,
+                        .finished_us = info->finished_us,
+                        .exit_code = info->exit_code,
                         .reason = info->exit_code ? "Error" : "Completed",
                 };
         }

@@ -2,8 +2,8 @@
 
 /*
  * Termination messages. The file belongs to the container's user, who may have replaced its content
- * by anything, but not the file itself: it is a bind mount, and its name lies in a directory of ours.
- * It is opened without following links and without blocking, and must be a regular file.
+ * by anything, but not the file itself: it is a bind mount, and its name lies in a directory of
+ * ours. It is opened without following links and without blocking, and must be a regular file.
  */
 
 #include "pod/worker-internal.h"

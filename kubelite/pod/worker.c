@@ -31,8 +31,11 @@ void worker_event(PodWorker *w, const WorkContainer *c, const char *type, const 
                                              "ephemeralContainers" };
         char path[256] = "", text[EVENT_TEXT_MAX];
         EventObject object = {
-                .api_version = "v1", .kind = "Pod", .namespace = w->pod->namespace,
-                .name = w->pod->name, .uid = w->pod->uid,
+                .api_version = "v1",
+                .kind = "Pod",
+                .namespace = w->pod->namespace,
+                .name = w->pod->name,
+                .uid = w->pod->uid,
                 .resource_version = w->pod->resource_version,
         };
         va_list args;
@@ -152,8 +155,8 @@ static void on_turn(Deferred *turn, void *data)
         for (size_t i = 0; i < plan.n; i++)
                 execute(w, &plan.actions[i]);
         for (size_t i = 0; i < w->n_containers; i++)
-                plan.wake_ms = earlier(plan.wake_ms, worker_image_backoff_due(w, w->containers[i],
-                                                                              in.now_ms));
+                plan.wake_ms = earlier(plan.wake_ms,
+                                       worker_image_backoff_due(w, w->containers[i], in.now_ms));
         if (plan.wake_ms)
                 timer_start(w->wake, plan.wake_ms > in.now_ms ? plan.wake_ms - in.now_ms : 0);
         if (w->status_dirty) {
@@ -202,15 +205,16 @@ static int reference_object(PodWorker *w, ObjectKind kind, const char *name, KlE
 static int reference_objects(PodWorker *w, const Container *c, KlError **err)
 {
         for (size_t i = 0; i < c->n_env_from; i++)
-                KL_TRY(reference_object(w, c->env_from[i].secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP,
+                KL_TRY(reference_object(w,
+                                        c->env_from[i].secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP,
                                         c->env_from[i].object, err));
         for (size_t i = 0; i < c->n_env; i++) {
                 const EnvVar *v = &c->env[i];
 
                 if (v->source != ENV_CONFIG_MAP && v->source != ENV_SECRET)
                         continue;
-                KL_TRY(reference_object(w, v->source == ENV_SECRET ? OBJECT_SECRET
-                                                                   : OBJECT_CONFIG_MAP,
+                KL_TRY(reference_object(w,
+                                        v->source == ENV_SECRET ? OBJECT_SECRET : OBJECT_CONFIG_MAP,
                                         v->object, err));
         }
         return 0;

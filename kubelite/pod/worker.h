@@ -31,11 +31,13 @@ const Pod *pod_worker_pod(const PodWorker *worker);
 /* A newer version of the same pod (uid); consumed. */
 void pod_worker_update(PodWorker *worker, Pod *pod);
 
-/* Ends the pod; asked again with a shorter grace, that one counts. Ends in finished(). -1: the pod's own. */
+/* Ends the pod; asked again with a shorter grace, that one counts. Ends in finished(). -1: the
+ * pod's own. */
 void pod_worker_terminate(PodWorker *worker, int64_t grace_s);
 bool pod_worker_terminating(const PodWorker *worker);
 
-/* Refuses the pod (admission): phase Failed, nothing starts. Both are static or outlive the worker. */
+/* Refuses the pod (admission): phase Failed, nothing starts. Both are static or outlive the worker.
+ */
 void pod_worker_reject(PodWorker *worker, const char *reason, const char *message);
 
 /* Something of the context changed (network configuration, node addresses): plan again. */
@@ -46,7 +48,8 @@ const char *pod_worker_phase(PodWorker *worker);
 
 /* For the local commands: what is observed now. */
 void pod_worker_describe(PodWorker *worker, JsonWriter *w);
-/* only: one container's name, or NULL; all: earlier and ended runs too. Elements of an open list. */
+/* only: one container's name, or NULL; all: earlier and ended runs too. Elements of an open list.
+ */
 void pod_worker_describe_containers(PodWorker *worker, const char *only, bool all, JsonWriter *w);
 
 #endif

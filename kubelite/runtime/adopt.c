@@ -29,7 +29,8 @@ static void finish_if_done(Runtime *runtime)
 void adopt_finished(Sandbox *s)
 {
         Runtime *runtime = s->runtime;
-        AdoptedSandbox adopted = { .sandbox = s, .spec = s->spec,
+        AdoptedSandbox adopted = { .sandbox = s,
+                                   .spec = s->spec,
                                    .lost = s->state != SANDBOX_READY };
 
         s->adopting = false;
@@ -154,8 +155,7 @@ static int read_all(Runtime *runtime, KlError **err)
 
                 if (entry->d_name[0] == '.' || map_get(runtime->sandboxes, entry->d_name))
                         continue;
-                if (!uid_is_valid(entry->d_name) ||
-                    read_one(runtime, entry->d_name, &error) < 0)
+                if (!uid_is_valid(entry->d_name) || read_one(runtime, entry->d_name, &error) < 0)
                         log_warning(NULL, "Cannot read the record of pod '%s', removing it: %s",
                                     entry->d_name, kl_error_msg(error));
         }

@@ -29,7 +29,11 @@ typedef struct Program {
 static void emit(Program *p, uint8_t code, uint8_t dst, uint8_t src, int16_t off, int32_t imm)
 {
         p->insns[p->n++] = (struct bpf_insn){
-                .code = code, .dst_reg = dst, .src_reg = src, .off = off, .imm = imm,
+                .code = code,
+                .dst_reg = dst,
+                .src_reg = src,
+                .off = off,
+                .imm = imm,
         };
 }
 
@@ -80,7 +84,7 @@ static int load(const Program *p)
         attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
         attr.insns = (uintptr_t)p->insns;
         attr.insn_cnt = (uint32_t)p->n;
-        attr.license = (uintptr_t)"Apache-2.0";
+        attr.license = (uintptr_t) "Apache-2.0";
         fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
         return fd < 0 ? -errno : fd;
 }

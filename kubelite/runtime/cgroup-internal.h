@@ -51,17 +51,17 @@ const char *cgroup_hierarchy_name(const CgroupTree *tree, size_t i);
  * are handed on to children (version 2), and no process may live in it. */
 int cgroup_create(const CgroupTree *tree, const char *path, bool inner, KlError **err);
 
-
-/* Unset values are left alone, unless `reset`: then they become unlimited. (worker, when lowering) */
+/* Unset values are left alone, unless `reset`: then they become unlimited. (worker, when lowering)
+ */
 int cgroup_apply(const CgroupTree *tree, const char *path, const Resources *resources, bool reset,
                  KlError **err);
 /* What only containers have: no swap, killed as one. */
 int cgroup_apply_container(const CgroupTree *tree, const char *path, KlError **err);
 
 typedef struct DeviceRule {
-        char type;           /* 'c', 'b', 'a': both */
+        char type;            /* 'c', 'b', 'a': both */
         int64_t major, minor; /* -1: any */
-        const char *access;  /* of "rwm" */
+        const char *access;   /* of "rwm" */
 } DeviceRule;
 
 /* Denies all devices but these. */
@@ -91,10 +91,10 @@ uint64_t cgroup_weight_of_shares(uint64_t shares);
 /* --- for the two implementations --- */
 
 typedef struct CgroupHierarchy {
-        char *name;       /* controllers, comma-separated */
-        char *dir;        /* mount point + root prefix */
+        char *name; /* controllers, comma-separated */
+        char *dir;  /* mount point + root prefix */
         char *mount_dir;
-        char *top;        /* the highest group whose controllers we may hand on */
+        char *top; /* the highest group whose controllers we may hand on */
 } CgroupHierarchy;
 
 typedef struct CgroupOps {

@@ -29,7 +29,8 @@ static int open_controller(const CgroupTree *tree, const char *controller, const
         return i < 0 ? -ENODEV : cgroup_open(tree, (size_t)i, path);
 }
 
-/* --- cpuset: a new group is empty and takes no tasks until it has processors and memory nodes --- */
+/* --- cpuset: a new group is empty and takes no tasks until it has processors and memory nodes ---
+ */
 
 static int inherit_file(int parent, int fd, const char *file)
 {
@@ -61,6 +62,17 @@ static bool cpuset_ready(const char *dir)
         return file && file_read_line(file, line, sizeof(line)) == 0 && line[0];
 }
 
+/* Before Linux 5.11 limits of a group bind its children only if that is switched on, before there
+ * are any. */
+static void use_hierarchy(const CgroupTree *tree, const char *path)
+{
+        KL_AUTOFD int fd = open_controller(tree, "memory", path);
+        uint64_t on = 1;
+
+        if (fd >= 0 && cgroup_read_u64(fd, "memory.use_hierarchy", &on) == 0 && on == 0)
+                file_write_at(fd, "memory.use_hierarchy", "1");
+}
+
 /* From the mount point down: with clone_children set in the highest group, the kernel copies the
  * values to all later ones. */
 static int v1_prepare(const CgroupTree *tree, const char *path, bool inner)
@@ -70,6 +82,8 @@ static int v1_prepare(const CgroupTree *tree, const char *path, bool inner)
         KL_AUTOFD int parent = -1;
         char *p;
 
+        if (inner)
+                use_hierarchy(tree, path);
         if (i < 0)
                 return 0;
         if (!dir)

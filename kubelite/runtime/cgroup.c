@@ -32,8 +32,9 @@
 #define SYSTEMD_GROUP "/system.slice/kubelite-pods.service"
 
 static const char *const known_controllers[] = {
-        "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "hugetlb",
-        "net_cls", "net_prio", "perf_event", "rdma", "misc", "name=systemd",
+        "cpu",      "cpuacct",    "cpuset", "memory",  "devices",
+        "freezer",  "blkio",      "pids",   "hugetlb", "net_cls",
+        "net_prio", "perf_event", "rdma",   "misc",    "name=systemd",
 };
 
 /* --- finding the hierarchies --- */
@@ -125,9 +126,10 @@ static int find_v1(CgroupTree *tree, const char *mount_dir, KlError **err)
                         return kl_error_errno(err, r, NULL, "read the control group mounts");
         }
         if (cgroup_find(tree, "memory") < 0 || cgroup_find(tree, "cpu") < 0)
-                return kl_error(err, -ENOSYS, NULL,
-                                "no control groups are mounted beneath %s (memory and cpu are needed)",
-                                mount_dir);
+                return kl_error(
+                        err, -ENOSYS, NULL,
+                        "no control groups are mounted beneath %s (memory and cpu are needed)",
+                        mount_dir);
         r = cgroup_find(tree, "freezer");
         tree->kill_index = r < 0 ? 0 : (size_t)r;
         return 0;
@@ -173,12 +175,19 @@ int cgroup_tree_new(const CgroupTreeOptions *options, CgroupTree **ret, KlError 
         tree->no_kill_file = options->no_kill_file;
         tree->mode = options->force_v2 || is_cgroup2(mount_dir) ? CGROUP_V2 : CGROUP_V1;
         tree->ops = tree->mode == CGROUP_V2 ? &cgroup_v2_ops : &cgroup_v1_ops;
-        r = tree->mode == CGROUP_V2 ? add_hierarchy(tree, "", mount_dir) :
-                                      find_v1(tree, mount_dir, err);
+        r = tree->mode == CGROUP_V2 ? add_hierarchy(tree, "", mount_dir)
+                                    : find_v1(tree, mount_dir, err);
         if (r == 0)
                 r = set_prefixes(tree, options);
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "find the control groups");
+        /* Making it ourselves would be a foreign group in systemd's tree. */
+        if (options->systemd && tree->mode == CGROUP_V2 &&
+            access(tree->hierarchies[0].top, F_OK) < 0)
+                return kl_error_errno(err, -errno, NULL,
+                                      "cgroupDriver is systemd and kubelite-pods.service is not "
+                                      "running: '%s'",
+                                      tree->hierarchies[0].top);
         *ret = KL_STEAL(tree);
         return 0;
 }

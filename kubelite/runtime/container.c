@@ -45,7 +45,9 @@ static int copy_record(Container *c, const ContainerRecord *r)
                 .created_us = r->created_us,
         };
         return c->record.id && c->record.name && c->record.image && c->record.image_id &&
-               c->record.image_ref && c->record.spec_hash ? 0 : -ENOMEM;
+                               c->record.image_ref && c->record.spec_hash
+                       ? 0
+                       : -ENOMEM;
 }
 
 int container_new(Sandbox *s, const ContainerRecord *record, Container **ret)
@@ -106,15 +108,27 @@ static const char *reason_of(const Container *c)
 void container_info(const Container *c, ContainerInfo *ret)
 {
         *ret = (ContainerInfo){
-                .id = c->record.id, .name = c->record.name, .attempt = c->record.attempt,
-                .image = c->record.image, .image_id = c->record.image_id,
-                .image_ref = c->record.image_ref, .spec_hash = c->record.spec_hash,
-                .state = c->state, .pid = c->state == CONTAINER_RUNNING ? c->pid : 0,
-                .created_us = c->record.created_us, .started_us = c->started_us,
-                .finished_us = c->finished_us, .exit_code = c->exit_code, .signal = c->signal,
-                .oom_killed = c->oom_killed, .reason = reason_of(c),
+                .id = c->record.id,
+                .name = c->record.name,
+                .attempt = c->record.attempt,
+                .image = c->record.image,
+                .image_id = c->record.image_id,
+                .image_ref = c->record.image_ref,
+                .spec_hash = c->record.spec_hash,
+                .state = c->state,
+                .pid = c->state == CONTAINER_RUNNING ? c->pid : 0,
+                .created_us = c->record.created_us,
+                .started_us = c->started_us,
+                .finished_us = c->finished_us,
+                .exit_code = c->exit_code,
+                .signal = c->signal,
+                .oom_killed = c->oom_killed,
+                .reason = reason_of(c),
                 .message = c->message ? c->message : "",
-                .uid = c->uid, .gid = c->gid, .groups = c->groups, .n_groups = c->n_groups,
+                .uid = c->uid,
+                .gid = c->gid,
+                .groups = c->groups,
+                .n_groups = c->n_groups,
         };
 }
 
@@ -131,9 +145,9 @@ static void tell(Container *c)
 
 static ContainerState state_of(uint32_t state)
 {
-        return state == SHIM_CONTAINER_EXITED  ? CONTAINER_EXITED :
-               state == SHIM_CONTAINER_RUNNING ? CONTAINER_RUNNING :
-                                                 CONTAINER_CREATED;
+        return state == SHIM_CONTAINER_EXITED    ? CONTAINER_EXITED
+               : state == SHIM_CONTAINER_RUNNING ? CONTAINER_RUNNING
+                                                 : CONTAINER_CREATED;
 }
 
 /* Memory that runs out here loses a text, never the state. */
@@ -290,9 +304,11 @@ static int read_profile(const Container *c, char **ret, size_t *ret_len, KlError
                 r = self ? file_read(self, SECCOMP_PROFILE_MAX, ret, ret_len) : -ENOMEM;
         }
         if (r == -ENOENT)
-                return kl_error(err, r, "CreateContainerError",
-                                "cannot load seccomp profile \"%s/%s\": open %s/%s: no such file or "
-                                "directory", dir, name, dir, name);
+                return kl_error(
+                        err, r, "CreateContainerError",
+                        "cannot load seccomp profile \"%s/%s\": open %s/%s: no such file or "
+                        "directory",
+                        dir, name, dir, name);
         if (r < 0)
                 return kl_error_errno(err, r, "CreateContainerError",
                                       "cannot load seccomp profile \"%s/%s\"", dir, name);
@@ -321,7 +337,8 @@ static int get_seccomp(Container *c, KlError **err)
                 if (err && *err)
                         kl_error_set_reason(*err, "CreateContainerError");
                 return text ? kl_error_wrap(err, r, "seccomp profile \"%s\"",
-                                            c->document->seccomp_profile) : r;
+                                            c->document->seccomp_profile)
+                            : r;
         }
         c->seccomp_ready = r > 0;
         return 0;
@@ -411,10 +428,17 @@ static void fill_context(const Sandbox *s, const char *cgroup_path, DocumentCont
         const SandboxSpec *p = &s->spec;
 
         *ret = (DocumentContext){
-                .pod_uid = p->pod_uid, .pod_namespace = p->pod_namespace, .pod_name = p->pod_name,
-                .sandbox_id = p->id, .hostname = p->hostname, .host_network = p->host_network,
-                .host_pid = p->host_pid, .host_ipc = p->host_ipc, .share_pid = p->share_pid,
-                .netns_path = s->netns_path, .cgroup_path = cgroup_path,
+                .pod_uid = p->pod_uid,
+                .pod_namespace = p->pod_namespace,
+                .pod_name = p->pod_name,
+                .sandbox_id = p->id,
+                .hostname = p->hostname,
+                .host_network = p->host_network,
+                .host_pid = p->host_pid,
+                .host_ipc = p->host_ipc,
+                .share_pid = p->share_pid,
+                .netns_path = s->netns_path,
+                .cgroup_path = cgroup_path,
                 .caps_available = s->runtime->caps_available,
                 .nofile_hard = s->runtime->nofile_hard,
         };
@@ -485,8 +509,8 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
                 ShimDevice *devices;
 
                 arena = arena_new();
-                r = arena ? devices_collect("/dev", arena, &devices, &context.n_host_devices, err) :
-                            kl_error(err, -ENOMEM, NULL, "out of memory");
+                r = arena ? devices_collect("/dev", arena, &devices, &context.n_host_devices, err)
+                          : kl_error(err, -ENOMEM, NULL, "out of memory");
                 if (r < 0)
                         return r;
                 context.host_devices = devices;
@@ -495,9 +519,13 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
         if (r < 0)
                 return r;
         record = (ContainerRecord){
-                .id = document->id, .name = document->name, .image = document->image,
-                .image_id = document->image_id, .image_ref = document->image_ref,
-                .spec_hash = document->spec_hash, .attempt = document->attempt,
+                .id = document->id,
+                .name = document->name,
+                .image = document->image,
+                .image_id = document->image_id,
+                .image_ref = document->image_ref,
+                .spec_hash = document->spec_hash,
+                .attempt = document->attempt,
                 .created_us = time_realtime_us(),
         };
         if (!cgroup_path || container_new(s, &record, &c) < 0)
@@ -525,8 +553,8 @@ void sandbox_stop_container(Sandbox *s, const char *id, uint64_t grace_ms)
                         shim_client_stop(s->client, id, grace_ms);
                 return;
         }
-        c->stop_grace_ms = c->stop_wanted && c->stop_grace_ms < grace_ms ? c->stop_grace_ms :
-                                                                           grace_ms;
+        c->stop_grace_ms =
+                c->stop_wanted && c->stop_grace_ms < grace_ms ? c->stop_grace_ms : grace_ms;
         c->stop_wanted = true;
 }
 

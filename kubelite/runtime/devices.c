@@ -16,8 +16,8 @@
 #define DEPTH_MAX 8
 
 static const char *const skipped[] = {
-        "pts", "shm", "fd", "mqueue", "console", "ptmx", ".lxc", ".lxd-mounts", ".udev",
-        "null", "zero", "full", "random", "urandom", "tty", "hugepages",
+        "pts",   "shm",  "fd",   "mqueue", "console", "ptmx",    ".lxc", ".lxd-mounts",
+        ".udev", "null", "zero", "full",   "random",  "urandom", "tty",  "hugepages",
 };
 
 typedef struct Collector {

@@ -57,8 +57,8 @@ static int check_proc(const DocumentMount *m, int fd, KlError **err)
         if (!str_eq(m->target, "/proc"))
                 return 0;
         if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
-                return kl_error(err, -EINVAL, REASON, "'%s' cannot be mounted on /proc: it is no proc",
-                                m->source);
+                return kl_error(err, -EINVAL, REASON,
+                                "'%s' cannot be mounted on /proc: it is no proc", m->source);
         return 0;
 }
 
@@ -91,8 +91,12 @@ static int open_mounts(Digest *d, const Document *document, KlError **err)
                 if (m->kind == SHIM_MOUNT_BIND && fd < 0)
                         return fd;
                 d->mounts[i] = (ShimMount){
-                        .kind = m->kind, .target = m->target, .fd = fd, .flags = m->flags,
-                        .propagation = m->propagation, .options = m->options,
+                        .kind = m->kind,
+                        .target = m->target,
+                        .fd = fd,
+                        .flags = m->flags,
+                        .propagation = m->propagation,
+                        .options = m->options,
                 };
         }
         d->start.mounts = d->mounts;
@@ -130,7 +134,8 @@ static int open_log(Digest *d, const Document *document, KlError **err)
         if (str_empty(document->log_path))
                 return 0;
         fd = open(document->log_path,
-                  O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0640);
+                  O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+                  0640);
         if (fd < 0)
                 return kl_error_errno(err, -errno, REASON, "open the log file '%s'",
                                       document->log_path);

@@ -26,7 +26,7 @@ typedef struct DocumentContext {
         const char *hostname;
         bool host_network, host_pid, host_ipc, share_pid;
         const char *netns_path;
-        const char *cgroup_path;    /* of the container, beneath the tree's root */
+        const char *cgroup_path; /* of the container, beneath the tree's root */
         uint64_t caps_available;
         uint64_t nofile_hard;
         const ShimDevice *host_devices; /* for privileged containers */
@@ -35,11 +35,11 @@ typedef struct DocumentContext {
 
 typedef struct DocumentMount {
         ShimMountKind kind;
-        const char *source;         /* binds */
-        int source_fd;              /* owned, or -1 */
+        const char *source; /* binds */
+        int source_fd;      /* owned, or -1 */
         const char *target;
-        uint32_t flags;             /* SHIM_MOUNT_ */
-        uint32_t propagation;       /* SHIM_PROPAGATION_ */
+        uint32_t flags;       /* SHIM_MOUNT_ */
+        uint32_t propagation; /* SHIM_PROPAGATION_ */
         const char *options;
 } DocumentMount;
 
@@ -89,7 +89,8 @@ int signal_from_name(const char *name);
 int devices_collect(const char *dev_dir, Arena *arena, ShimDevice **ret, size_t *ret_n,
                     KlError **err);
 
-/* Absolute, without ".", ".." and doubled slashes; NULL for what is not absolute or out of memory. */
+/* Absolute, without ".", ".." and doubled slashes; NULL for what is not absolute or out of memory.
+ */
 char *path_clean(Arena *arena, const char *path);
 /* Ids and pod uids become names of directories. */
 bool id_is_valid(const char *id);

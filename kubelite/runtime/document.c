@@ -39,9 +39,19 @@ static const DocumentMount default_mounts[] = {
 };
 
 static const char *const masked_paths[] = {
-        "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-        "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-        "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap", NULL,
+        "/proc/asound",
+        "/proc/acpi",
+        "/proc/interrupts",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/sys/firmware",
+        "/sys/devices/virtual/powercap",
+        NULL,
 };
 
 static const char *const read_only_paths[] = {
@@ -50,23 +60,30 @@ static const char *const read_only_paths[] = {
 
 /* Files in /proc that are commonly replaced (lxcfs), as runc allows them. */
 static const char *const proc_targets[] = {
-        "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps",
-        "/proc/uptime", "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev",
-        "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/slabinfo",
+        "/proc/net/dev",
+        "/proc/sys/kernel/ns_last_pid",
+        "/proc/sys/crypto/fips_enabled",
 };
 
 /* Nodes may be made by anybody with CAP_MKNOD; opening is what is guarded. */
 static const DeviceRule default_devices[] = {
-        { 'c', -1, -1, "m" }, { 'b', -1, -1, "m" },
-        { 'c', 1, 3, "rwm" },   /* null */
-        { 'c', 1, 5, "rwm" },   /* zero */
-        { 'c', 1, 7, "rwm" },   /* full */
-        { 'c', 1, 8, "rwm" },   /* random */
-        { 'c', 1, 9, "rwm" },   /* urandom */
-        { 'c', 5, 0, "rwm" },   /* tty */
-        { 'c', 5, 1, "rwm" },   /* console */
-        { 'c', 5, 2, "rwm" },   /* ptmx */
-        { 'c', 136, -1, "rwm" }, /* pts */
+        { 'c', -1, -1, "m" },    { 'b', -1, -1, "m" }, { 'c', 1, 3, "rwm" }, /* null */
+        { 'c', 1, 5, "rwm" },                                                /* zero */
+        { 'c', 1, 7, "rwm" },                                                /* full */
+        { 'c', 1, 8, "rwm" },                                                /* random */
+        { 'c', 1, 9, "rwm" },                                                /* urandom */
+        { 'c', 5, 0, "rwm" },                                                /* tty */
+        { 'c', 5, 1, "rwm" },                                                /* console */
+        { 'c', 5, 2, "rwm" },                                                /* ptmx */
+        { 'c', 136, -1, "rwm" },                                             /* pts */
 };
 
 static const DeviceRule all_devices[] = { { 'a', -1, -1, "rwm" } };
@@ -90,14 +107,14 @@ static const struct {
         const char *name;
         int number;
 } signals[] = {
-        { "HUP", SIGHUP }, { "INT", SIGINT }, { "QUIT", SIGQUIT }, { "ILL", SIGILL },
-        { "TRAP", SIGTRAP }, { "ABRT", SIGABRT }, { "IOT", SIGIOT }, { "BUS", SIGBUS },
-        { "FPE", SIGFPE }, { "KILL", SIGKILL }, { "USR1", SIGUSR1 }, { "SEGV", SIGSEGV },
-        { "USR2", SIGUSR2 }, { "PIPE", SIGPIPE }, { "ALRM", SIGALRM }, { "TERM", SIGTERM },
-        { "CHLD", SIGCHLD }, { "CLD", SIGCHLD }, { "CONT", SIGCONT }, { "STOP", SIGSTOP },
-        { "TSTP", SIGTSTP }, { "TTIN", SIGTTIN }, { "TTOU", SIGTTOU }, { "URG", SIGURG },
-        { "XCPU", SIGXCPU }, { "XFSZ", SIGXFSZ }, { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF },
-        { "WINCH", SIGWINCH }, { "IO", SIGIO }, { "POLL", SIGIO }, { "PWR", SIGPWR },
+        { "HUP", SIGHUP },       { "INT", SIGINT },   { "QUIT", SIGQUIT },     { "ILL", SIGILL },
+        { "TRAP", SIGTRAP },     { "ABRT", SIGABRT }, { "IOT", SIGIOT },       { "BUS", SIGBUS },
+        { "FPE", SIGFPE },       { "KILL", SIGKILL }, { "USR1", SIGUSR1 },     { "SEGV", SIGSEGV },
+        { "USR2", SIGUSR2 },     { "PIPE", SIGPIPE }, { "ALRM", SIGALRM },     { "TERM", SIGTERM },
+        { "CHLD", SIGCHLD },     { "CLD", SIGCHLD },  { "CONT", SIGCONT },     { "STOP", SIGSTOP },
+        { "TSTP", SIGTSTP },     { "TTIN", SIGTTIN }, { "TTOU", SIGTTOU },     { "URG", SIGURG },
+        { "XCPU", SIGXCPU },     { "XFSZ", SIGXFSZ }, { "VTALRM", SIGVTALRM }, { "PROF", SIGPROF },
+        { "WINCH", SIGWINCH },   { "IO", SIGIO },     { "POLL", SIGIO },       { "PWR", SIGPWR },
         { "SYS", SIGSYS },
 #ifdef SIGSTKFLT
         { "STKFLT", SIGSTKFLT },
@@ -214,11 +231,11 @@ static int check_non_root(const ContainerSpec *spec, const DocumentContext *c, K
         if (spec->run_as_user > 0)
                 return 0;
         if (strspn(user, "0123456789") < n)
-                return kl_error(err, -EINVAL, CONFIG_REASON,
-                                "container has runAsNonRoot and image has non-numeric user (%.*s), "
-                                "cannot verify user is non-root (pod: \"%s_%s(%s)\", container: %s)",
-                                (int)n, user, c->pod_name, c->pod_namespace, c->pod_uid,
-                                spec->name);
+                return kl_error(
+                        err, -EINVAL, CONFIG_REASON,
+                        "container has runAsNonRoot and image has non-numeric user (%.*s), "
+                        "cannot verify user is non-root (pod: \"%s_%s(%s)\", container: %s)",
+                        (int)n, user, c->pod_name, c->pod_namespace, c->pod_uid, spec->name);
         root = strspn(user, "0") == n;
         if (root)
                 return kl_error(err, -EINVAL, CONFIG_REASON,
@@ -326,6 +343,9 @@ static uint32_t propagation_of(MountPropagation propagation)
 
 static int set_mount(Document *d, const MountSpec *spec, DocumentMount *m, KlError **err)
 {
+        /* A descriptor that somebody forgot to set is no volume. */
+        bool has_fd = spec->source_fd > STDERR_FILENO;
+
         m->kind = SHIM_MOUNT_BIND;
         m->source_fd = -1;
         m->source = arena_strdup(d->arena, spec->source ? spec->source : "");
@@ -333,13 +353,13 @@ static int set_mount(Document *d, const MountSpec *spec, DocumentMount *m, KlErr
         if (!m->target)
                 return kl_error(err, -EINVAL, REASON, "the mount target \"%s\" is not absolute",
                                 spec->target ? spec->target : "");
-        if (spec->source_fd < 0 && (!spec->source || spec->source[0] != '/'))
+        if (!has_fd && (!spec->source || spec->source[0] != '/'))
                 return kl_error(err, -EINVAL, REASON, "the mount source \"%s\" is not absolute",
                                 spec->source ? spec->source : "");
         m->flags = (spec->read_only ? SHIM_MOUNT_RO : 0) |
                    (spec->recursive_read_only ? SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE : 0);
         m->propagation = propagation_of(spec->propagation);
-        if (spec->source_fd >= 0) {
+        if (has_fd) {
                 m->source_fd = fcntl(spec->source_fd, F_DUPFD_CLOEXEC, 3);
                 if (m->source_fd < 0)
                         return kl_error_errno(err, -errno, REASON, "keep '%s' open", m->source);
@@ -386,8 +406,7 @@ static int set_mounts(Document *d, const ContainerSpec *spec, KlError **err)
 
                 if (is_replaced(&m, own, spec->n_mounts))
                         continue;
-                if (spec->privileged &&
-                    (m.kind == SHIM_MOUNT_SYSFS || m.kind == SHIM_MOUNT_CGROUP))
+                if (spec->privileged && (m.kind == SHIM_MOUNT_SYSFS || m.kind == SHIM_MOUNT_CGROUP))
                         m.flags &= ~(uint32_t)SHIM_MOUNT_RO;
                 d->mounts[d->n_mounts++] = m;
         }
@@ -419,8 +438,8 @@ static int set_process(Document *d, const ContainerSpec *spec, KlError **err)
                 return kl_error(err, -EINVAL, REASON, "unknown stop signal \"%s\"",
                                 spec->stop_signal);
         if (!str_empty(spec->cwd) && spec->cwd[0] != '/')
-                return kl_error(err, -EINVAL, REASON, "the working directory \"%s\" is not absolute",
-                                spec->cwd);
+                return kl_error(err, -EINVAL, REASON,
+                                "the working directory \"%s\" is not absolute", spec->cwd);
         d->args = copy_list(d->arena, spec->args);
         d->env = copy_list(d->arena, spec->env);
         d->cwd = arena_strdup(d->arena, str_empty(spec->cwd) ? "/" : spec->cwd);
@@ -466,8 +485,8 @@ static int set_rlimits(Document *d, const ContainerSpec *spec, const DocumentCon
         if (!nofile && context->nofile_hard)
                 d->rlimits[d->n_rlimits++] =
                         (ShimRlimit){ RLIMIT_NOFILE,
-                                      context->nofile_hard < SOFT_NOFILE ? context->nofile_hard :
-                                                                           SOFT_NOFILE,
+                                      context->nofile_hard < SOFT_NOFILE ? context->nofile_hard
+                                                                         : SOFT_NOFILE,
                                       context->nofile_hard };
         return 0;
 }
@@ -522,7 +541,8 @@ static int set_confinement(Document *d, const ContainerSpec *spec, const Documen
 static int set_identity(Document *d, const ContainerSpec *spec, KlError **err)
 {
         if (!id_is_valid(spec->id))
-                return kl_error(err, -EINVAL, REASON, "the container's id is not 64 hexadecimal digits");
+                return kl_error(err, -EINVAL, REASON,
+                                "the container's id is not 64 hexadecimal digits");
         d->id = arena_strdup(d->arena, spec->id);
         d->name = arena_strdup(d->arena, spec->name ? spec->name : "");
         d->attempt = spec->attempt;
@@ -531,8 +551,9 @@ static int set_identity(Document *d, const ContainerSpec *spec, KlError **err)
         d->image_ref = arena_strdup(d->arena, spec->image_ref ? spec->image_ref : "");
         d->spec_hash = arena_strdup(d->arena, spec->spec_hash ? spec->spec_hash : "");
         d->resources = spec->resources;
-        return d->id && d->name && d->image && d->image_id && d->image_ref && d->spec_hash ? 0 :
-                                                                                             -ENOMEM;
+        return d->id && d->name && d->image && d->image_id && d->image_ref && d->spec_hash
+                       ? 0
+                       : -ENOMEM;
 }
 
 int document_new(const ContainerSpec *spec, const DocumentContext *context, Document **ret,

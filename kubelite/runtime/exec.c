@@ -34,7 +34,8 @@ static void finish(Exec *e, int exit_code, bool timed_out, const KlError *error)
 {
         list_unlink(&e->link);
         if (e->done)
-                e->done(e, exit_code, timed_out, buf_str(&e->output), e->output.len, error, e->data);
+                e->done(e, exit_code, timed_out, buf_str(&e->output), e->output.len, error,
+                        e->data);
         exec_release(e);
 }
 
@@ -171,7 +172,8 @@ int sandbox_exec(Sandbox *s, const char *container_id, const ExecSpec *spec, Exe
         if (!c || c->state != CONTAINER_RUNNING || !s->client || s->destroying)
                 return kl_error(err, -ENOENT, NULL, "the container is not running");
         if (n_execs(s) >= EXECS_MAX)
-                return kl_error(err, -EAGAIN, NULL, "%d commands run in the pod already", EXECS_MAX);
+                return kl_error(err, -EAGAIN, NULL, "%d commands run in the pod already",
+                                EXECS_MAX);
         if (!spec->args || !spec->args[0])
                 return kl_error(err, -EINVAL, NULL, "no command specified");
         e = calloc(1, sizeof(*e));
@@ -187,7 +189,10 @@ int sandbox_exec(Sandbox *s, const char *container_id, const ExecSpec *spec, Exe
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "make a pipe");
         request = (ShimExec){
-                .container = container_id, .args = spec->args, .cwd = "", .tty = spec->tty,
+                .container = container_id,
+                .args = spec->args,
+                .cwd = "",
+                .tty = spec->tty,
                 .stdin_fd = spec->stdin_fd,
                 .stdout_fd = spec->out_max ? write_fd : spec->stdout_fd,
                 .stderr_fd = spec->out_max ? write_fd : spec->stderr_fd,

@@ -171,6 +171,24 @@ void gc_add(Runtime *runtime, const char *uid, const char *id, const char *cgrou
                 timer_start(runtime->gc_timer, 0);
 }
 
+void runtime_forget_pod(Runtime *runtime, const char *pod_uid)
+{
+        KL_AUTOFREE char *dir = str_format("%s/%s", runtime->pods_dir, pod_uid);
+        KL_AUTOFREE char *containers = str_format("%s/%s/containers", runtime->pods_dir, pod_uid);
+        KL_AUTODIR DIR *d = containers ? opendir(containers) : NULL;
+        struct dirent *entry;
+
+        if (!dir || map_get(runtime->sandboxes, pod_uid) || access(dir, F_OK) < 0)
+                return;
+        while (d && (entry = readdir(d))) {
+                KL_AUTOFREE char *layer = str_format("%s/%s", runtime->data_dir, entry->d_name);
+
+                if (entry->d_name[0] != '.' && layer)
+                        gc_add(runtime, pod_uid, "", NULL, layer, NULL);
+        }
+        gc_add(runtime, pod_uid, "", NULL, dir, NULL);
+}
+
 void gc_drop(Runtime *runtime)
 {
         runtime->gc_worker = worker_free(runtime->gc_worker);

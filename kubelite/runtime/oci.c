@@ -15,19 +15,22 @@
 #include <sys/resource.h>
 
 static const char *const rlimit_names[] = {
-        [RLIMIT_CPU] = "RLIMIT_CPU", [RLIMIT_FSIZE] = "RLIMIT_FSIZE", [RLIMIT_DATA] = "RLIMIT_DATA",
-        [RLIMIT_STACK] = "RLIMIT_STACK", [RLIMIT_CORE] = "RLIMIT_CORE", [RLIMIT_RSS] = "RLIMIT_RSS",
-        [RLIMIT_NPROC] = "RLIMIT_NPROC", [RLIMIT_NOFILE] = "RLIMIT_NOFILE",
-        [RLIMIT_MEMLOCK] = "RLIMIT_MEMLOCK", [RLIMIT_AS] = "RLIMIT_AS",
-        [RLIMIT_LOCKS] = "RLIMIT_LOCKS", [RLIMIT_SIGPENDING] = "RLIMIT_SIGPENDING",
+        [RLIMIT_CPU] = "RLIMIT_CPU",           [RLIMIT_FSIZE] = "RLIMIT_FSIZE",
+        [RLIMIT_DATA] = "RLIMIT_DATA",         [RLIMIT_STACK] = "RLIMIT_STACK",
+        [RLIMIT_CORE] = "RLIMIT_CORE",         [RLIMIT_RSS] = "RLIMIT_RSS",
+        [RLIMIT_NPROC] = "RLIMIT_NPROC",       [RLIMIT_NOFILE] = "RLIMIT_NOFILE",
+        [RLIMIT_MEMLOCK] = "RLIMIT_MEMLOCK",   [RLIMIT_AS] = "RLIMIT_AS",
+        [RLIMIT_LOCKS] = "RLIMIT_LOCKS",       [RLIMIT_SIGPENDING] = "RLIMIT_SIGPENDING",
         [RLIMIT_MSGQUEUE] = "RLIMIT_MSGQUEUE", [RLIMIT_NICE] = "RLIMIT_NICE",
-        [RLIMIT_RTPRIO] = "RLIMIT_RTPRIO", [RLIMIT_RTTIME] = "RLIMIT_RTTIME",
+        [RLIMIT_RTPRIO] = "RLIMIT_RTPRIO",     [RLIMIT_RTTIME] = "RLIMIT_RTTIME",
 };
 
 static const char *const mount_types[] = {
-        [SHIM_MOUNT_BIND] = "bind", [SHIM_MOUNT_PROC] = "proc", [SHIM_MOUNT_SYSFS] = "sysfs",
-        [SHIM_MOUNT_TMPFS] = "tmpfs", [SHIM_MOUNT_DEV] = "tmpfs", [SHIM_MOUNT_DEVPTS] = "devpts",
-        [SHIM_MOUNT_SHM] = "tmpfs", [SHIM_MOUNT_MQUEUE] = "mqueue", [SHIM_MOUNT_CGROUP] = "cgroup",
+        [SHIM_MOUNT_BIND] = "bind",     [SHIM_MOUNT_PROC] = "proc",
+        [SHIM_MOUNT_SYSFS] = "sysfs",   [SHIM_MOUNT_TMPFS] = "tmpfs",
+        [SHIM_MOUNT_DEV] = "tmpfs",     [SHIM_MOUNT_DEVPTS] = "devpts",
+        [SHIM_MOUNT_SHM] = "tmpfs",     [SHIM_MOUNT_MQUEUE] = "mqueue",
+        [SHIM_MOUNT_CGROUP] = "cgroup",
 };
 _Static_assert(ELEMENTS(mount_types) == SHIM_MOUNT_KINDS, "each kind has a type");
 
@@ -106,9 +109,9 @@ static void put_mount(JsonWriter *w, const DocumentMount *m)
         jw_karray(w, "options");
         if (m->kind == SHIM_MOUNT_BIND) {
                 jw_str(w, "rbind");
-                jw_str(w, m->propagation == SHIM_PROPAGATION_SHARED ? "rshared" :
-                          m->propagation == SHIM_PROPAGATION_SLAVE  ? "rslave" :
-                                                                      "rprivate");
+                jw_str(w, m->propagation == SHIM_PROPAGATION_SHARED  ? "rshared"
+                          : m->propagation == SHIM_PROPAGATION_SLAVE ? "rslave"
+                                                                     : "rprivate");
         }
         put_option(w, m->flags, SHIM_MOUNT_NOSUID, "nosuid");
         put_option(w, m->flags, SHIM_MOUNT_NODEV, "nodev");
@@ -208,17 +211,21 @@ static void put_action(JsonWriter *w, const char *key, const char *errno_key, ui
                 jw_kstr(w, key, "SCMP_ACT_TRACE");
                 jw_kint(w, errno_key, action & 0xffff);
         } else {
-                jw_kstr(w, key, action == SCMP_ACT_KILL_PROCESS ? "SCMP_ACT_KILL_PROCESS" :
-                                                                  "SCMP_ACT_KILL_THREAD");
+                jw_kstr(w, key,
+                        action == SCMP_ACT_KILL_PROCESS ? "SCMP_ACT_KILL_PROCESS"
+                                                        : "SCMP_ACT_KILL_THREAD");
         }
 }
 
 static const char *operator_name(int op)
 {
         static const char *const names[] = {
-                [SCMP_CMP_NE] = "SCMP_CMP_NE", [SCMP_CMP_LT] = "SCMP_CMP_LT",
-                [SCMP_CMP_LE] = "SCMP_CMP_LE", [SCMP_CMP_EQ] = "SCMP_CMP_EQ",
-                [SCMP_CMP_GE] = "SCMP_CMP_GE", [SCMP_CMP_GT] = "SCMP_CMP_GT",
+                [SCMP_CMP_NE] = "SCMP_CMP_NE",
+                [SCMP_CMP_LT] = "SCMP_CMP_LT",
+                [SCMP_CMP_LE] = "SCMP_CMP_LE",
+                [SCMP_CMP_EQ] = "SCMP_CMP_EQ",
+                [SCMP_CMP_GE] = "SCMP_CMP_GE",
+                [SCMP_CMP_GT] = "SCMP_CMP_GT",
                 [SCMP_CMP_MASKED_EQ] = "SCMP_CMP_MASKED_EQ",
         };
 

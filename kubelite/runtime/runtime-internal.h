@@ -35,7 +35,7 @@
 typedef struct Digest {
         ShimStart start;
         ShimMount *mounts;
-        int *fds;              /* owned */
+        int *fds; /* owned */
         size_t n_fds;
         char *cgroup_paths[CGROUP_HIERARCHIES_MAX];
         ShimCgroup cgroups[CGROUP_HIERARCHIES_MAX];
@@ -77,7 +77,7 @@ struct Container {
         Sandbox *sandbox;
         Arena *arena;
         ContainerRecord record;
-        char *dir;                /* of its record */
+        char *dir; /* of its record */
 
         ContainerState state;
         pid_t pid;
@@ -86,11 +86,11 @@ struct Container {
         bool oom_killed, start_error;
         uint32_t uid, gid, *groups;
         size_t n_groups;
-        char *reason, *message;   /* of a start error and the like */
+        char *reason, *message; /* of a start error and the like */
 
-        bool known;               /* its state came from the shim or from a record */
-        bool told_shim;           /* START was sent */
-        bool removed;             /* hidden: its remains are being removed */
+        bool known;     /* its state came from the shim or from a record */
+        bool told_shim; /* START was sent */
+        bool removed;   /* hidden: its remains are being removed */
 
         /* until START is sent */
         Document *document;
@@ -112,7 +112,7 @@ struct Exec {
         Buf output;
         int out_fd;
         Watch *watch;
-        Deferred *deferred;       /* tells a failure that happened within the call */
+        Deferred *deferred; /* tells a failure that happened within the call */
         KlError *error;
         void (*done)(Exec *, int, bool, const char *, size_t, const KlError *, void *);
         void *data;
@@ -121,9 +121,9 @@ struct Exec {
 typedef enum SandboxState {
         SANDBOX_CREATING,
         SANDBOX_READY,
-        SANDBOX_FAILING,          /* being cleaned up after a failed start */
+        SANDBOX_FAILING, /* being cleaned up after a failed start */
         SANDBOX_FAILED,
-        SANDBOX_LOSING,           /* what its shim left behind is being killed */
+        SANDBOX_LOSING, /* what its shim left behind is being killed */
         SANDBOX_LOST,
 } SandboxState;
 
@@ -133,15 +133,15 @@ struct Sandbox {
         SandboxSpec spec;
         char *dir, *cgroup, *netns_path;
         SandboxState state;
-        bool adopting;            /* not yet told to the owner */
+        bool adopting; /* not yet told to the owner */
         bool destroying;
         bool records, cleaning_records; /* remove them too: asked for, being done */
-        unsigned int cleanups;    /* attempts so far */
+        unsigned int cleanups;          /* attempts so far */
         ShimClient *client;
         bool synced, cgroup_ready, asked, same_boot;
         uint32_t sandbox_request, shutdown_request;
         KlError *error;
-        Worker *worker;           /* the one blocking job at a time */
+        Worker *worker; /* the one blocking job at a time */
         Timer *timer;
         List containers, execs;
         const SandboxEvents *events;
@@ -150,9 +150,9 @@ struct Sandbox {
 
 typedef struct GcEntry {
         List link;
-        char *uid, *id;           /* "" where there is no sandbox */
-        char *cgroup;             /* or NULL */
-        char *trees[2];           /* or NULL */
+        char *uid, *id; /* "" where there is no sandbox */
+        char *cgroup;   /* or NULL */
+        char *trees[2]; /* or NULL */
         unsigned int attempts;
 } GcEntry;
 
@@ -161,10 +161,11 @@ struct Runtime {
         char *state_dir, *pods_dir, *data_dir, *layers_dir, *seccomp_dir;
         CgroupTree *tree;
         SeccompCache *seccomp;
+        SeccompRequest *warm[2]; /* the filters that nearly every container uses */
         int program_fd;
         char boot_id[BOOT_ID_SIZE];
         uint64_t caps_available, nofile_hard;
-        Map *sandboxes;           /* by pod uid */
+        Map *sandboxes; /* by pod uid */
 
         List gc_queue, gc_running;
         Worker *gc_worker;

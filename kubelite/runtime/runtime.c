@@ -5,9 +5,11 @@
 #include "runtime/runtime-internal.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "runtime/caps-internal.h"
 
+#include <linux/capability.h>
 #include <sys/resource.h>
 
 static int copy_options(Runtime *runtime, const RuntimeOptions *o)
@@ -18,7 +20,9 @@ static int copy_options(Runtime *runtime, const RuntimeOptions *o)
         runtime->layers_dir = strdup(o->layers_dir);
         runtime->seccomp_dir = strdup(o->seccomp_dir ? o->seccomp_dir : "");
         return runtime->state_dir && runtime->pods_dir && runtime->data_dir &&
-               runtime->layers_dir && runtime->seccomp_dir ? 0 : -ENOMEM;
+                               runtime->layers_dir && runtime->seccomp_dir
+                       ? 0
+                       : -ENOMEM;
 }
 
 static int make_directories(const Runtime *runtime, KlError **err)
@@ -45,6 +49,25 @@ static int make_groups(Runtime *runtime, const RuntimeOptions *o, KlError **err)
                 r = cgroup_apply(runtime->tree, cgroup_qos_path(QOS_BEST_EFFORT), &best_effort,
                                  false, err);
         return r;
+}
+
+static void on_warm(const SeccompProgram *program, const KlError *error, void *data)
+{
+        SeccompRequest **request = data;
+
+        *request = seccomp_request_free(*request);
+}
+
+/* The default capabilities, and none: compiled before the first pod asks. Failures show when one
+ * does. */
+static void warm_seccomp(Runtime *runtime)
+{
+        const uint64_t sets[] = { caps_default() & runtime->caps_available, 0 };
+        SeccompProgram program;
+
+        for (size_t i = 0; i < ELEMENTS(sets); i++)
+                seccomp_cache_get(runtime->seccomp, NULL, 0, sets[i], on_warm, &runtime->warm[i],
+                                  &program, &runtime->warm[i], NULL);
 }
 
 int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlError **err)
@@ -80,6 +103,10 @@ int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlErro
                 r = shim_program_open(options->shim_path, &runtime->program_fd, err);
         if (r < 0)
                 return kl_error_wrap(err, r, "start the container runtime");
+        if (!(runtime->caps_available & CAP_BIT(CAP_SYS_RESOURCE)))
+                log_info(NULL, "Without CAP_SYS_RESOURCE no process can get a lower oom_score_adj "
+                               "than the daemon's, and no higher hard limits");
+        warm_seccomp(runtime);
         *ret = KL_STEAL(runtime);
         return 0;
 }
@@ -95,6 +122,8 @@ Runtime *runtime_free(Runtime *runtime)
         for (size_t i = 0; runtime->sandboxes && map_next(runtime->sandboxes, &i, NULL, &s);)
                 sandbox_free(s);
         map_free(runtime->sandboxes);
+        for (size_t i = 0; i < ELEMENTS(runtime->warm); i++)
+                seccomp_request_free(runtime->warm[i]);
         seccomp_cache_free(runtime->seccomp);
         timer_free(runtime->gc_timer);
         cgroup_tree_free(runtime->tree);

@@ -47,11 +47,11 @@ CgroupMode runtime_cgroup_mode(const Runtime *runtime);
 /* --- resources, in the kernel's terms --- */
 
 typedef struct Resources {
-        uint64_t cpu_shares;      /* v1 scale 2-262144; 0: unset. v2 weights are computed from it. */
-        int64_t cpu_quota_us;     /* per period; 0: none */
-        uint64_t cpu_period_us;   /* 0: 100000 */
-        int64_t memory_bytes;     /* 0: none */
-        int64_t pids;             /* 0: none */
+        uint64_t cpu_shares;    /* v1 scale 2-262144; 0: unset. v2 weights are computed from it. */
+        int64_t cpu_quota_us;   /* per period; 0: none */
+        uint64_t cpu_period_us; /* 0: 100000 */
+        int64_t memory_bytes;   /* 0: none */
+        int64_t pids;           /* 0: none */
 } Resources;
 
 typedef enum QosClass {
@@ -80,20 +80,20 @@ typedef struct Sysctl {
 } Sysctl;
 
 typedef struct SandboxSpec {
-        const char *id;         /* 64 hex */
+        const char *id; /* 64 hex */
         const char *pod_uid, *pod_namespace, *pod_name;
         unsigned int attempt;
-        const char *hostname;   /* ignored with host_network */
+        const char *hostname; /* ignored with host_network */
         bool host_network, host_pid, host_ipc, share_pid;
         const Sysctl *sysctls;
         size_t n_sysctls;
         QosClass qos;
-        Resources resources;    /* of the pod's cgroup */
-        const char *log_dir;    /* /var/log/pods/<ns>_<name>_<uid> */
+        Resources resources; /* of the pod's cgroup */
+        const char *log_dir; /* /var/log/pods/<ns>_<name>_<uid> */
 } SandboxSpec;
 
 typedef enum ContainerState {
-        CONTAINER_CREATED,  /* being started */
+        CONTAINER_CREATED, /* being started */
         CONTAINER_RUNNING,
         CONTAINER_EXITED,
 } ContainerState;
@@ -105,14 +105,15 @@ typedef struct ContainerInfo {
         const char *image, *image_id, *image_ref; /* as given in the ContainerSpec */
         const char *spec_hash;
         ContainerState state;
-        pid_t pid;               /* host pid while running */
+        pid_t pid;                                   /* host pid while running */
         int64_t created_us, started_us, finished_us; /* realtime; 0: not yet */
-        int exit_code;           /* 128 + signal for signals, as runtimes report it */
-        int signal;              /* 0, or what ended it */
+        int exit_code; /* 128 + signal for signals, as runtimes report it */
+        int signal;    /* 0, or what ended it */
         bool oom_killed;
-        const char *reason;      /* "Completed", "Error", "OOMKilled", "StartError", "ContainerStatusUnknown", … */
-        const char *message;     /* of a StartError and the like, or "" */
-        uint32_t uid, gid;       /* of its first process */
+        const char *reason;  /* "Completed", "Error", "OOMKilled", "StartError",
+                                "ContainerStatusUnknown", … */
+        const char *message; /* of a StartError and the like, or "" */
+        uint32_t uid, gid;   /* of its first process */
         const uint32_t *groups;
         size_t n_groups;
 } ContainerInfo;
@@ -135,11 +136,16 @@ typedef struct SandboxEvents {
 } SandboxEvents;
 
 /* -EEXIST while the pod has one that is not destroyed yet, -EAGAIN until runtime_adopt is done. */
-int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvents *events, void *data,
-                   Sandbox **ret, KlError **err);
-/* Kills what runs, unpins namespaces, ends the shim, removes cgroups and (with `records`) the containers' records
- * and writable layers. May be called in any state, also when lost; idempotent. */
+int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvents *events,
+                   void *data, Sandbox **ret, KlError **err);
+/* Kills what runs, unpins namespaces, ends the shim, removes cgroups and (with `records`) the
+ * containers' records and writable layers. May be called in any state, also when lost; idempotent.
+ */
 void sandbox_destroy(Sandbox *sandbox, bool records);
+
+/* Removes, in the background, what is on record of a pod whose sandbox was destroyed without its
+ * records. Does nothing while the pod has a sandbox. */
+void runtime_forget_pod(Runtime *runtime, const char *pod_uid);
 
 const char *sandbox_id(const Sandbox *sandbox);
 const char *sandbox_netns(const Sandbox *sandbox);
@@ -156,9 +162,11 @@ typedef enum MountPropagation {
 } MountPropagation;
 
 typedef struct MountSpec {
-        const char *source;      /* host path; opened by the runtime without following a last magic link */
-        int source_fd;           /* or an O_PATH descriptor (source is then only for messages), or -1 */
-        const char *target;      /* in the container; missing ones are made */
+        const char
+                *source; /* host path; opened by the runtime without following a last magic link */
+        int source_fd;   /* or an O_PATH descriptor above 2 (source is then only for messages); 0 or
+                            -1: none */
+        const char *target; /* in the container; missing ones are made */
         bool read_only, recursive_read_only;
         MountPropagation propagation;
 } MountSpec;
@@ -180,23 +188,24 @@ typedef struct RlimitSpec {
  * the shim the pre-digested form.
  */
 typedef struct ContainerSpec {
-        const char *id;          /* 64 hex */
+        const char *id; /* 64 hex */
         const char *name;
         unsigned int attempt;
         const char *image, *image_id, *image_ref, *spec_hash; /* kept for ContainerInfo */
 
-        char *const *layers;     /* lowest first, beneath layers_dir */
-        char *const *args;       /* at least one */
+        char *const *layers; /* lowest first, beneath layers_dir */
+        char *const *args;   /* at least one */
         char *const *env;
-        const char *cwd;         /* "" means "/"; made if missing */
+        const char *cwd; /* "" means "/"; made if missing */
 
         /* Who: run_as_user wins over image_user; names are looked up in the container's files. */
         int64_t run_as_user, run_as_group; /* -1: unset */
-        const char *image_user;  /* "", "1000", "app:staff" */
-        bool run_as_non_root;    /* refuse uid 0; a name that is no number is refused as upstream does */
+        const char *image_user;            /* "", "1000", "app:staff" */
+        bool run_as_non_root; /* refuse uid 0; a name that is no number is refused as upstream does
+                               */
         const uint32_t *supplementary_groups;
         size_t n_supplementary_groups;
-        bool strict_groups;      /* supplementalGroupsPolicy: Strict: ignore /etc/group */
+        bool strict_groups; /* supplementalGroupsPolicy: Strict: ignore /etc/group */
 
         bool privileged, allow_privilege_escalation, read_only_root;
         char *const *cap_add, *const *cap_drop; /* "NET_ADMIN", "ALL" */
@@ -220,8 +229,9 @@ typedef struct ContainerSpec {
  * run (bad seccomp profile, unknown capability …). */
 int sandbox_start_container(Sandbox *sandbox, const ContainerSpec *spec, KlError **err);
 
-/* Stops: the container's stop signal to its first process, SIGKILL to everything in it after grace_ms (0: at once).
- * Asked again with a shorter grace, the shorter one counts. Ends in container_changed. */
+/* Stops: the container's stop signal to its first process, SIGKILL to everything in it after
+ * grace_ms (0: at once). Asked again with a shorter grace, the shorter one counts. Ends in
+ * container_changed. */
 void sandbox_stop_container(Sandbox *sandbox, const char *id, uint64_t grace_ms);
 
 /* Forgets an exited container: record, writable layer, cgroup. */
@@ -240,9 +250,10 @@ typedef struct ExecSpec {
         char *const *args;
         bool tty;
         int stdin_fd, stdout_fd, stderr_fd; /* handed over (dup'ed); -1: /dev/null */
-        size_t out_max;          /* instead of descriptors: collect this much of both outputs */
-        uint64_t timeout_ms;     /* 0: none; then everything it started is killed */
-        /* exit_code as for containers; error if it could not be started; output is what was collected */
+        size_t out_max;      /* instead of descriptors: collect this much of both outputs */
+        uint64_t timeout_ms; /* 0: none; then everything it started is killed */
+        /* exit_code as for containers; error if it could not be started; output is what was
+         * collected */
         void (*done)(Exec *exec, int exit_code, bool timed_out, const char *output, size_t len,
                      const KlError *error, void *data);
         void *data;
@@ -263,14 +274,15 @@ int sandbox_reopen_log(Sandbox *sandbox, const char *id, int log_fd);
 
 typedef struct AdoptedSandbox {
         Sandbox *sandbox;
-        SandboxSpec spec;        /* strings borrowed */
-        bool lost;               /* its shim is gone (other boot, or killed): destroy it */
+        SandboxSpec spec; /* strings borrowed */
+        bool lost;        /* its shim is gone (other boot, or killed): destroy it */
 } AdoptedSandbox;
 
 /*
  * Finds every sandbox on record, connects to its shim (cleans up after those that are gone) and
  * calls found() for each, with sandbox_set_events() expected from it; then done(). What belongs to
- * another boot id has no processes: it is reported lost, its containers with ContainerStatusUnknown.
+ * another boot id has no processes: it is reported lost, its containers with
+ * ContainerStatusUnknown.
  */
 int runtime_adopt(Runtime *runtime, void (*found)(const AdoptedSandbox *adopted, void *data),
                   void (*done)(void *data), void *data, KlError **err);

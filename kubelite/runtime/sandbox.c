@@ -65,7 +65,9 @@ static int copy_spec(Arena *arena, const SandboxSpec *from, SandboxSpec *to)
         to->hostname = copy_text(arena, from->hostname);
         to->log_dir = copy_text(arena, from->log_dir);
         return to->id && to->pod_uid && to->pod_namespace && to->pod_name && to->hostname &&
-               to->log_dir ? copy_sysctls(arena, from, to) : -ENOMEM;
+                               to->log_dir
+                       ? copy_sysctls(arena, from, to)
+                       : -ENOMEM;
 }
 
 int sandbox_new(Runtime *runtime, const SandboxSpec *spec, Sandbox **ret, KlError **err)
@@ -82,8 +84,7 @@ int sandbox_new(Runtime *runtime, const SandboxSpec *spec, Sandbox **ret, KlErro
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
         s->dir = str_format("%s/%s", runtime->pods_dir, s->spec.pod_uid);
         s->cgroup = cgroup_pod_path(s->spec.qos, s->spec.pod_uid);
-        s->netns_path = spec->host_network ? strdup("") :
-                                             str_format(NETNS_DIR "/%s", s->spec.id);
+        s->netns_path = spec->host_network ? strdup("") : str_format(NETNS_DIR "/%s", s->spec.id);
         if (!s->dir || !s->cgroup || !s->netns_path ||
             map_set(runtime->sandboxes, s->spec.pod_uid, s) < 0)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
@@ -359,8 +360,8 @@ static int ask(Sandbox *s)
         if (r >= 0) {
                 sandbox.n_cgroups = (size_t)r;
                 for (size_t i = 0; i < s->spec.n_sysctls; i++)
-                        sysctls[i] = (ShimSysctl){ s->spec.sysctls[i].name,
-                                                   s->spec.sysctls[i].value };
+                        sysctls[i] =
+                                (ShimSysctl){ s->spec.sysctls[i].name, s->spec.sysctls[i].value };
                 r = shim_client_sandbox(s->client, &sandbox);
         }
         for (size_t i = 0; i < ELEMENTS(paths); i++)
@@ -478,7 +479,8 @@ static void on_start_result(Sandbox *s, uint32_t request, const ShimResult *resu
                 }
 }
 
-static void on_shim_result(ShimClient *client, uint32_t request, const ShimResult *result, void *data)
+static void on_shim_result(ShimClient *client, uint32_t request, const ShimResult *result,
+                           void *data)
 {
         Sandbox *s = data;
 
@@ -526,8 +528,10 @@ static const ShimClientEvents shim_events = {
 
 static int start(Sandbox *s, KlError **err)
 {
-        ShimSpawn spawn = { .program_fd = s->runtime->program_fd, .state_dir = s->dir,
-                            .name = s->spec.id, .stderr_fd = -1 };
+        ShimSpawn spawn = { .program_fd = s->runtime->program_fd,
+                            .state_dir = s->dir,
+                            .name = s->spec.id,
+                            .stderr_fd = -1 };
         int r = dir_make_all(s->dir, 0700);
 
         if (r < 0)
@@ -568,8 +572,12 @@ int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvent
         if (r < 0) {
                 if (err && *err)
                         kl_error_set_reason(*err, "FailedCreatePodSandBox");
-                if (s && list_empty(&s->containers))
-                        gc_add(runtime, spec->pod_uid, "", s->cgroup, s->dir, NULL);
+                /* At once, since the owner may try again with the same directory and groups. */
+                if (s && list_empty(&s->containers)) {
+                        s->worker = worker_free(s->worker);
+                        cgroup_remove(runtime->tree, s->cgroup, 0);
+                        tree_remove(s->dir);
+                }
                 return r;
         }
         /* Only now: what was read from disk above is no news. */
@@ -600,7 +608,8 @@ void sandbox_adopt(Sandbox *s)
         int r = -ENOENT;
 
         if (s->same_boot)
-                r = shim_client_connect(s->runtime->loop, s->dir, &shim_events, s, &s->client, &err);
+                r = shim_client_connect(s->runtime->loop, s->dir, &shim_events, s, &s->client,
+                                        &err);
         if (r == 0 && (s->timer = timer_new(s->runtime->loop, on_sync_timeout, s))) {
                 timer_start(s->timer, SYNC_TIMEOUT_MS);
                 return;

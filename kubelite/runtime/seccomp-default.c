@@ -117,7 +117,8 @@ static const struct {
 /* The ABIs that native programs may also use. */
 static const uint32_t sub_archs[] = {
 #if defined(__x86_64__)
-        SCMP_ARCH_X86, SCMP_ARCH_X32,
+        SCMP_ARCH_X86,
+        SCMP_ARCH_X32,
 #elif defined(__aarch64__)
         SCMP_ARCH_ARM,
 #elif defined(__s390x__)
@@ -217,8 +218,10 @@ SeccompProfile *seccomp_default_profile(Arena *arena, uint64_t bounding)
                         add(&b, by_capability[i].names, SCMP_ACT_ALLOW, NULL);
         if (!(bounding & CAP_BIT(CAP_SYS_ADMIN))) {
                 add(&b, "clone", SCMP_ACT_ALLOW,
-                    &(SeccompArg){ .index = CLONE_FLAGS_ARG, .op = SCMP_CMP_MASKED_EQ,
-                                   .value = NEW_NAMESPACES, .value_two = 0 });
+                    &(SeccompArg){ .index = CLONE_FLAGS_ARG,
+                                   .op = SCMP_CMP_MASKED_EQ,
+                                   .value = NEW_NAMESPACES,
+                                   .value_two = 0 });
                 /* Its flags are behind a pointer: programs must fall back to clone. */
                 add(&b, "clone3", SCMP_ACT_ERRNO(ENOSYS), NULL);
         }

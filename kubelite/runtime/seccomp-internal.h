@@ -25,20 +25,20 @@
 
 typedef struct SeccompArg {
         unsigned int index;
-        int op;             /* enum scmp_compare */
+        int op; /* enum scmp_compare */
         uint64_t value, value_two;
 } SeccompArg;
 
 typedef struct SeccompRule {
         char **names;
-        uint32_t action;    /* SCMP_ACT_ */
+        uint32_t action; /* SCMP_ACT_ */
         SeccompArg args[SECCOMP_ARGS_MAX];
         size_t n_args;
 } SeccompRule;
 
 typedef struct SeccompProfile {
         uint32_t default_action;
-        uint32_t *archs;    /* SCMP_ARCH_, the native one excluded */
+        uint32_t *archs; /* SCMP_ARCH_, the native one excluded */
         size_t n_archs;
         SeccompRule *rules;
         size_t n_rules;
@@ -68,7 +68,7 @@ typedef struct SeccompCache SeccompCache;
 
 typedef struct SeccompProgram {
         const void *insns;
-        size_t len;         /* bytes */
+        size_t len; /* bytes */
 } SeccompProgram;
 
 /* dir holds compiled programs over restarts; made if missing. */

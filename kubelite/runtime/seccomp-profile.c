@@ -22,21 +22,32 @@ typedef struct Named {
 } Named;
 
 static const Named operators[] = {
-        { "SCMP_CMP_NE", SCMP_CMP_NE }, { "SCMP_CMP_LT", SCMP_CMP_LT },
-        { "SCMP_CMP_LE", SCMP_CMP_LE }, { "SCMP_CMP_EQ", SCMP_CMP_EQ },
-        { "SCMP_CMP_GE", SCMP_CMP_GE }, { "SCMP_CMP_GT", SCMP_CMP_GT },
+        { "SCMP_CMP_NE", SCMP_CMP_NE },
+        { "SCMP_CMP_LT", SCMP_CMP_LT },
+        { "SCMP_CMP_LE", SCMP_CMP_LE },
+        { "SCMP_CMP_EQ", SCMP_CMP_EQ },
+        { "SCMP_CMP_GE", SCMP_CMP_GE },
+        { "SCMP_CMP_GT", SCMP_CMP_GT },
         { "SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ },
 };
 
 static const Named archs[] = {
-        { "SCMP_ARCH_X86", SCMP_ARCH_X86 }, { "SCMP_ARCH_X86_64", SCMP_ARCH_X86_64 },
-        { "SCMP_ARCH_X32", SCMP_ARCH_X32 }, { "SCMP_ARCH_ARM", SCMP_ARCH_ARM },
-        { "SCMP_ARCH_AARCH64", SCMP_ARCH_AARCH64 }, { "SCMP_ARCH_MIPS", SCMP_ARCH_MIPS },
-        { "SCMP_ARCH_MIPS64", SCMP_ARCH_MIPS64 }, { "SCMP_ARCH_MIPS64N32", SCMP_ARCH_MIPS64N32 },
-        { "SCMP_ARCH_MIPSEL", SCMP_ARCH_MIPSEL }, { "SCMP_ARCH_MIPSEL64", SCMP_ARCH_MIPSEL64 },
-        { "SCMP_ARCH_MIPSEL64N32", SCMP_ARCH_MIPSEL64N32 }, { "SCMP_ARCH_PPC", SCMP_ARCH_PPC },
-        { "SCMP_ARCH_PPC64", SCMP_ARCH_PPC64 }, { "SCMP_ARCH_PPC64LE", SCMP_ARCH_PPC64LE },
-        { "SCMP_ARCH_S390", SCMP_ARCH_S390 }, { "SCMP_ARCH_S390X", SCMP_ARCH_S390X },
+        { "SCMP_ARCH_X86", SCMP_ARCH_X86 },
+        { "SCMP_ARCH_X86_64", SCMP_ARCH_X86_64 },
+        { "SCMP_ARCH_X32", SCMP_ARCH_X32 },
+        { "SCMP_ARCH_ARM", SCMP_ARCH_ARM },
+        { "SCMP_ARCH_AARCH64", SCMP_ARCH_AARCH64 },
+        { "SCMP_ARCH_MIPS", SCMP_ARCH_MIPS },
+        { "SCMP_ARCH_MIPS64", SCMP_ARCH_MIPS64 },
+        { "SCMP_ARCH_MIPS64N32", SCMP_ARCH_MIPS64N32 },
+        { "SCMP_ARCH_MIPSEL", SCMP_ARCH_MIPSEL },
+        { "SCMP_ARCH_MIPSEL64", SCMP_ARCH_MIPSEL64 },
+        { "SCMP_ARCH_MIPSEL64N32", SCMP_ARCH_MIPSEL64N32 },
+        { "SCMP_ARCH_PPC", SCMP_ARCH_PPC },
+        { "SCMP_ARCH_PPC64", SCMP_ARCH_PPC64 },
+        { "SCMP_ARCH_PPC64LE", SCMP_ARCH_PPC64LE },
+        { "SCMP_ARCH_S390", SCMP_ARCH_S390 },
+        { "SCMP_ARCH_S390X", SCMP_ARCH_S390X },
         { "SCMP_ARCH_RISCV64", SCMP_ARCH_RISCV64 },
 };
 
@@ -112,8 +123,10 @@ static int parse_arg(const Field *f, SeccompArg *ret, KlError **err)
                 return r;
         if (index < 0)
                 return field_error(f, err, "index is missing");
-        *ret = (SeccompArg){ .index = (unsigned int)index, .op = (int)number,
-                             .value = (uint64_t)value, .value_two = (uint64_t)value_two };
+        *ret = (SeccompArg){ .index = (unsigned int)index,
+                             .op = (int)number,
+                             .value = (uint64_t)value,
+                             .value_two = (uint64_t)value_two };
         return 0;
 }
 
@@ -269,8 +282,8 @@ int seccomp_parse_profile(const char *json, size_t len, uint64_t bounding, Arena
         if (!profile || !(profile->rules = ARENA_ARRAY(arena, n + 1, SeccompRule)) ||
             !(profile->archs = ARENA_ARRAY(arena, ELEMENTS(archs), uint32_t)))
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
-        r = parse_action(&root, "defaultAction", "defaultErrnoRet", EPERM,
-                         &profile->default_action, err);
+        r = parse_action(&root, "defaultAction", "defaultErrnoRet", EPERM, &profile->default_action,
+                         err);
         if (r == 0)
                 r = parse_archs(&root, "architectures", profile, err);
         if (r == 0)
@@ -282,8 +295,8 @@ int seccomp_parse_profile(const char *json, size_t len, uint64_t bounding, Arena
         }
         if (r < 0)
                 return r;
-        profile->enosys_for_newer = (profile->default_action & SECCOMP_RET_ACTION_FULL) ==
-                                    SCMP_ACT_ERRNO(0);
+        profile->enosys_for_newer =
+                (profile->default_action & SECCOMP_RET_ACTION_FULL) == SCMP_ACT_ERRNO(0);
         *ret = profile;
         return 0;
 }

@@ -26,7 +26,6 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <openssl/evp.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <sys/mman.h>
@@ -39,10 +38,11 @@
 
 /* Since Linux 5.17, one number on all architectures. */
 static const char *const new_names[] = {
-        "cachestat", "fchmodat2", "map_shadow_stack", "futex_wake", "futex_wait", "futex_requeue",
-        "statmount", "listmount", "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules",
-        "mseal", "setxattrat", "getxattrat", "listxattrat", "removexattrat", "open_tree_attr",
-        "file_getattr", "file_setattr",
+        "cachestat",         "fchmodat2",         "map_shadow_stack", "futex_wake",
+        "futex_wait",        "futex_requeue",     "statmount",        "listmount",
+        "lsm_get_self_attr", "lsm_set_self_attr", "lsm_list_modules", "mseal",
+        "setxattrat",        "getxattrat",        "listxattrat",      "removexattrat",
+        "open_tree_attr",    "file_getattr",      "file_setattr",
 };
 
 int seccomp_new_number(const char *name)
@@ -126,8 +126,7 @@ static void make_prologue(Prologue *p, const SeccompProfile *profile)
 {
         emit_load(p, offsetof(struct seccomp_data, arch));
         /* SCMP_ARCH_ values are AUDIT_ARCH_ values, but for x32, which shares its with x86-64. */
-        emit_arch(p, profile, seccomp_arch_native(),
-                  newest_named(profile, seccomp_arch_native()));
+        emit_arch(p, profile, seccomp_arch_native(), newest_named(profile, seccomp_arch_native()));
         for (size_t i = 0; i < profile->n_archs; i++)
                 if (profile->archs[i] == SCMP_ARCH_X86 || profile->archs[i] == SCMP_ARCH_ARM)
                         emit_arch(p, profile, profile->archs[i],
@@ -144,8 +143,10 @@ static void filter_release(scmp_filter_ctx *ctx)
 
 static struct scmp_arg_cmp compare(const SeccompArg *arg)
 {
-        return (struct scmp_arg_cmp){ .arg = arg->index, .op = (enum scmp_compare)arg->op,
-                                      .datum_a = arg->value, .datum_b = arg->value_two };
+        return (struct scmp_arg_cmp){ .arg = arg->index,
+                                      .op = (enum scmp_compare)arg->op,
+                                      .datum_a = arg->value,
+                                      .datum_b = arg->value_two };
 }
 
 /* Two conditions on one argument cannot be one rule for libseccomp: as in runc, each becomes a rule
@@ -254,11 +255,12 @@ int seccomp_compile(const SeccompProfile *profile, Buf *to, KlError **err)
 
 typedef struct Entry {
         char *key;
-        void *insns;        /* NULL while it is compiled */
+        Buf about;   /* what it was compiled from; the key is its hash */
+        void *insns; /* NULL while it is compiled */
         size_t len;
         List requests;
         Worker *worker;
-        Arena *arena;       /* of the profile, until the worker was forked */
+        Arena *arena; /* of the profile, until the worker was forked */
         SeccompProfile *profile;
         SeccompCache *cache;
 } Entry;
@@ -284,6 +286,7 @@ static void entry_free(void *value)
         list_for_each (request, &e->requests, SeccompRequest, link)
                 list_unlink(&request->link);
         free(e->key);
+        buf_deinit(&e->about);
         free(e->insns);
         free(e);
 }
@@ -321,46 +324,50 @@ SeccompRequest *seccomp_request_free(SeccompRequest *request)
         return NULL;
 }
 
-/* What decides about the program: the profile's text, the set, the architecture, the compiler. */
-static int make_key(const char *json, size_t len, uint64_t bounding, char ret[static 65])
+/* What decides about the program: the compiler, the architecture, the set, the profile's text. */
+static void describe(const char *json, size_t len, uint64_t bounding, Buf *to)
 {
         const struct scmp_version *version = seccomp_version();
-        uint32_t numbers[] = { seccomp_arch_native(), version->major, version->minor,
-                               version->micro };
-        unsigned char digest[EVP_MAX_MD_SIZE];
-        EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-        bool ok = ctx && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) &&
-                  EVP_DigestUpdate(ctx, CACHE_VERSION KUBELITE_VERSION,
-                                   sizeof(CACHE_VERSION KUBELITE_VERSION)) &&
-                  EVP_DigestUpdate(ctx, &bounding, sizeof(bounding)) &&
-                  EVP_DigestUpdate(ctx, numbers, sizeof(numbers)) &&
-                  EVP_DigestUpdate(ctx, json ? "J" : "D", 1) &&
-                  (!json || EVP_DigestUpdate(ctx, json, len)) &&
-                  EVP_DigestFinal_ex(ctx, digest, NULL);
 
-        EVP_MD_CTX_free(ctx);
-        if (!ok)
-                return -ENOMEM;
-        hex_encode(digest, 32, ret);
-        return 0;
+        buf_addf(to, "%s %s %u.%u.%u %x %llx %s\n", CACHE_VERSION, KUBELITE_VERSION, version->major,
+                 version->minor, version->micro, seccomp_arch_native(),
+                 (unsigned long long)bounding, json ? "file" : "default");
+        if (json)
+                buf_add(to, json, len);
 }
 
+/* The file is the description, its length before it, and the program. */
 static bool load(Entry *e)
 {
-        KL_AUTOFREE char *path = str_format("%s/%s.bpf", e->cache->dir, e->key);
-        char *data = NULL;
-        size_t len = 0;
+        KL_AUTOFREE char *path = str_format("%s/%s.bpf", e->cache->dir, e->key), *data = NULL;
+        size_t len = 0, skip = sizeof(e->about.len) + e->about.len;
 
-        if (!path || file_read(path, SECCOMP_INSNS_MAX * sizeof(struct sock_filter), &data,
-                               &len) < 0)
+        if (!path ||
+            file_read(path, skip + SECCOMP_INSNS_MAX * sizeof(struct sock_filter), &data, &len) < 0)
                 return false;
-        if (len == 0 || len % sizeof(struct sock_filter) != 0) {
-                free(data);
+        if (len <= skip || (len - skip) % sizeof(struct sock_filter) != 0 ||
+            memcmp(data, &e->about.len, sizeof(e->about.len)) != 0 ||
+            memcmp(data + sizeof(e->about.len), e->about.data, e->about.len) != 0)
                 return false;
-        }
-        e->insns = data;
-        e->len = len;
+        e->insns = malloc(len - skip);
+        if (!e->insns)
+                return false;
+        memcpy(e->insns, data + skip, len - skip);
+        e->len = len - skip;
         return true;
+}
+
+/* Only saves the next daemon the work. */
+static void save(const Entry *e)
+{
+        KL_AUTOFREE char *path = str_format("%s/%s.bpf", e->cache->dir, e->key);
+        KL_AUTOBUF file = BUF_INIT;
+
+        buf_add(&file, &e->about.len, sizeof(e->about.len));
+        buf_add(&file, e->about.data, e->about.len);
+        buf_add(&file, e->insns, e->len);
+        if (path && buf_error(&file) == 0)
+                file_replace(path, file.data, file.len, 0600, false);
 }
 
 /* Worker: the program goes to standard output, a complaint to standard error. */
@@ -401,21 +408,21 @@ static void on_compiled(Worker *worker, WorkerResult *result, void *data)
                 kl_error(&err, -EINVAL, "CreateContainerError", "compile seccomp profile: %s",
                          result->errors_len ? result->errors : "the compiler failed");
         else if ((e->insns = malloc(result->out_len))) {
-                KL_AUTOFREE char *path = str_format("%s/%s.bpf", e->cache->dir, e->key);
-
                 e->len = result->out_len;
                 memcpy(e->insns, result->out, e->len);
-                /* Only saves the next daemon the work. */
-                if (path)
-                        file_replace(path, e->insns, e->len, 0600, false);
+                save(e);
         } else {
                 kl_error(&err, -ENOMEM, NULL, "out of memory");
         }
         e->worker = worker_free(e->worker);
         e->arena = arena_free(e->arena);
         answer(e, err);
-        if (!e->insns)
-                map_remove(e->cache->entries, e->key);
+        if (!e->insns) {
+                char key[64];
+
+                snprintf(key, sizeof(key), "%s", e->key);
+                map_remove(e->cache->entries, key);
+        }
 }
 
 static int start_compiling(Entry *e, const char *json, size_t len, uint64_t bounding, KlError **err)
@@ -445,7 +452,8 @@ static int start_compiling(Entry *e, const char *json, size_t len, uint64_t boun
         return worker_start(e->cache->loop, &spec, &e->worker, err);
 }
 
-static Entry *entry_new(SeccompCache *cache, const char *key)
+/* Takes `about`. */
+static Entry *entry_new(SeccompCache *cache, const char *key, Buf *about)
 {
         Entry *e = calloc(1, sizeof(*e));
 
@@ -453,6 +461,8 @@ static Entry *entry_new(SeccompCache *cache, const char *key)
                 return NULL;
         list_init(&e->requests);
         e->cache = cache;
+        e->about = *about;
+        *about = (Buf)BUF_INIT;
         e->key = strdup(key);
         if (!e->key || map_set(cache->entries, key, e) < 0) {
                 entry_free(e);
@@ -461,20 +471,38 @@ static Entry *entry_new(SeccompCache *cache, const char *key)
         return e;
 }
 
+/* The entry of that description, or NULL and the key that it is to have. Two descriptions of one
+ * hash and length differ by their last digit. */
+static Entry *find(const SeccompCache *cache, const Buf *about, char *key, size_t size)
+{
+        for (unsigned int i = 0;; i++) {
+                Entry *e;
+
+                snprintf(key, size, "%016llx-%zu-%u",
+                         (unsigned long long)hash_fnv64(about->data, about->len), about->len, i);
+                e = map_get(cache->entries, key);
+                if (!e || (e->about.len == about->len &&
+                           memcmp(e->about.data, about->data, about->len) == 0))
+                        return e;
+        }
+}
+
 int seccomp_cache_get(SeccompCache *cache, const char *json, size_t len, uint64_t bounding,
                       SeccompFunc func, void *data, SeccompProgram *ret_program,
                       SeccompRequest **ret_request, KlError **err)
 {
+        KL_AUTOBUF about = BUF_INIT;
         SeccompRequest *request;
-        char key[65];
+        char key[64];
         Entry *e;
         int r;
 
-        if (make_key(json, len, bounding, key) < 0)
+        describe(json, len, bounding, &about);
+        if (buf_error(&about))
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
-        e = map_get(cache->entries, key);
+        e = find(cache, &about, key, sizeof(key));
         if (!e) {
-                e = entry_new(cache, key);
+                e = entry_new(cache, key, &about);
                 if (!e)
                         return kl_error(err, -ENOMEM, NULL, "out of memory");
                 r = load(e) ? 0 : start_compiling(e, json, len, bounding, err);

@@ -61,7 +61,8 @@ static const struct {
         const char *name;
         QosClass qos;
 } qos_names[] = {
-        { "Guaranteed", QOS_GUARANTEED }, { "Burstable", QOS_BURSTABLE },
+        { "Guaranteed", QOS_GUARANTEED },
+        { "Burstable", QOS_BURSTABLE },
         { "BestEffort", QOS_BEST_EFFORT },
 };
 
@@ -205,9 +206,10 @@ int store_read_sandbox(const char *dir, Arena *arena, SandboxSpec *ret, char **r
         Field root;
         int r = read_json(dir, "sandbox.json", &v, err);
         const StringKey keys[] = {
-                { "bootId", &boot_id }, { "id", &spec.id }, { "uid", &spec.pod_uid },
-                { "namespace", &spec.pod_namespace }, { "name", &spec.pod_name },
-                { "hostname", &spec.hostname }, { "logDir", &spec.log_dir }, { "qos", &qos },
+                { "bootId", &boot_id },      { "id", &spec.id },
+                { "uid", &spec.pod_uid },    { "namespace", &spec.pod_namespace },
+                { "name", &spec.pod_name },  { "hostname", &spec.hostname },
+                { "logDir", &spec.log_dir }, { "qos", &qos },
         };
 
         if (r < 0)
@@ -264,8 +266,11 @@ int store_read_container(const char *dir, Arena *arena, ContainerRecord *ret, Kl
         Field root;
         int r = read_json(dir, "meta.json", &v, err);
         const StringKey keys[] = {
-                { "id", &record.id }, { "name", &record.name }, { "image", &record.image },
-                { "imageId", &record.image_id }, { "imageRef", &record.image_ref },
+                { "id", &record.id },
+                { "name", &record.name },
+                { "image", &record.image },
+                { "imageId", &record.image_id },
+                { "imageRef", &record.image_ref },
                 { "specHash", &record.spec_hash },
         };
 

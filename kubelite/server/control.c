@@ -103,8 +103,8 @@ static bool reply_flush(ControlReply *r)
                 reply_free(r);
                 return false;
         }
-        watch_set(r->watch, (r->state == REPLY_ENDING ? 0 : WATCH_READ) |
-                                    (r->queue.len ? WATCH_WRITE : 0));
+        watch_set(r->watch,
+                  (r->state == REPLY_ENDING ? 0 : WATCH_READ) | (r->queue.len ? WATCH_WRITE : 0));
         return true;
 }
 
@@ -202,8 +202,8 @@ static void reply_dispatch(ControlReply *r, size_t len)
 static void take_fds(ControlReply *r, struct msghdr *msg)
 {
         for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-                size_t n = c->cmsg_len >= CMSG_LEN(0) ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int)
-                                                      : 0;
+                size_t n =
+                        c->cmsg_len >= CMSG_LEN(0) ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
 
                 if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
                         continue;
@@ -301,7 +301,9 @@ static int reply_new(Control *control, int fd)
                 kl_close(fd);
                 return -ENOMEM;
         }
-        *r = (ControlReply){ .control = control, .fd = fd, .passed_fd = -1,
+        *r = (ControlReply){ .control = control,
+                             .fd = fd,
+                             .passed_fd = -1,
                              .request = BUF_INIT_LIMIT(CONTROL_REQUEST_MAX) };
         list_append(&control->replies, &r->link);
         control->n_replies++;
@@ -317,8 +319,8 @@ static int reply_new(Control *control, int fd)
 
 static void refuse(int fd, const char *reason, const char *message)
 {
-        KL_AUTOFREE char *line = str_format("{\"error\":{\"reason\":\"%s\",\"message\":\"%s\"}}\n",
-                                            reason, message);
+        KL_AUTOFREE char *line =
+                str_format("{\"error\":{\"reason\":\"%s\",\"message\":\"%s\"}}\n", reason, message);
 
         if (line)
                 send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT);

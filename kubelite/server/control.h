@@ -34,7 +34,8 @@
  *             result: the object
  *   version   {}; {version, kubernetes_version, node?, pid, started_at}
  *
- * Reasons that the tool acts on: NotFound, Ambiguous, InvalidRequest, Unavailable. Others are shown.
+ * Reasons that the tool acts on: NotFound, Ambiguous, InvalidRequest, Unavailable. Others are
+ * shown.
  */
 typedef struct Control Control;
 typedef struct ControlReply ControlReply;

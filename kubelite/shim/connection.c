@@ -15,8 +15,11 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <termios.h>
+
+#define PAGE 4096
 
 typedef union Body {
         ShimHello hello;
@@ -40,7 +43,12 @@ typedef struct Packet {
 static union {
         Packet packet;
         char bytes[SHIM_PACKET_MAX];
-} in;
+} in __attribute__((aligned(PAGE)));
+
+void connection_release(void)
+{
+        madvise(&in, sizeof(in), MADV_DONTNEED);
+}
 
 static void watch(Shim *shim, uint32_t events)
 {

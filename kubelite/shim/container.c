@@ -372,27 +372,10 @@ static int make_stdio(Container *c, Stdio *stdio)
         return r;
 }
 
-/* Joining a v1 cgroup may wait for all processors, so a helper does it while the set-up mounts. */
-static int start_attacher(const ShimStart *start, pid_t pid, int gate)
-{
-        pid_t helper = sys_fork(0, -1);
-        KlError *err = NULL;
-        const char *text = "";
-        size_t len = 1;
-
-        if (helper != 0)
-                return helper < 0 ? helper : 0;
-        if (cgroup_attach(start->cgroups, start->n_cgroups, pid, &err) < 0) {
-                text = kl_error_msg(err);
-                len = strlen(text);
-        }
-        _exit(write(gate, text, len) < 0);
-}
-
 typedef struct Birth {
         const ShimStart *start;
         Stdio stdio;
-        int gate[2], status[2];
+        int status[2];
 } Birth;
 
 /* The pid namespace for the child: the shared one is entered by the shim for this one clone. */
@@ -421,24 +404,19 @@ static pid_t fork_child(Shim *shim, const Birth *birth, uint64_t flags)
 
 static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, size_t n_fds)
 {
-        bool v2 = cgroup_with_role(birth->start->cgroups, birth->start->n_cgroups, SHIM_CGROUP_UNIFIED);
         uint64_t flags = 0;
         pid_t pid;
-        int r = 0;
 
         if (!shim->user_ns && !shim->host_pid && shim->init_pid == 0)
                 flags |= CLONE_NEWPID;
         pid = fork_child(shim, birth, flags);
         if (pid == 0) {
                 Setup setup = { .shim = shim, .start = birth->start, .fds = fds, .n_fds = n_fds,
-                                .status_fd = birth->status[1], .gate_fd = v2 ? -1 : birth->gate[0],
-                                .args = birth->start->args, .cwd = birth->start->cwd,
-                                .tty = birth->start->tty, .root_fd = -1, .shm_fd = -1, .dev_fd = -1 };
+                                .status_fd = birth->status[1], .args = birth->start->args,
+                                .cwd = birth->start->cwd, .tty = birth->start->tty, .root_fd = -1, .shm_fd = -1, .dev_fd = -1 };
 
                 for (int i = 0; i < 3; i++)
                         setup.stdio[i] = birth->stdio.child[i];
-                /* So that a helper that dies is heard. */
-                close(birth->gate[1]);
                 setup_container(&setup);
         }
         if (pid < 0)
@@ -447,10 +425,6 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
                 c->helper = pid;
         else
                 c->pid = pid;
-        if (!v2)
-                r = start_attacher(birth->start, pid, birth->gate[1]);
-        if (r < 0)
-                kill(pid, SIGKILL);
         return 0;
 }
 
@@ -476,8 +450,7 @@ static Container *container_new(Shim *shim, const ShimStart *start, int spec_fd)
 
 static int start_container(Shim *shim, Container *c, const ShimStart *start, const int *fds, size_t n_fds)
 {
-        Birth birth = { .start = start, .stdio = { { -1, -1, -1 } }, .gate = { -1, -1 },
-                        .status = { -1, -1 } };
+        Birth birth = { .start = start, .stdio = { { -1, -1, -1 } }, .status = { -1, -1 } };
         char path[sizeof(SHIM_CONTAINERS_NAME) + SHIM_ID_SIZE + 16];
         int r = path_in_state(c, "", path, sizeof(path));
 
@@ -491,8 +464,6 @@ static int start_container(Shim *shim, Container *c, const ShimStart *start, con
                 r = make_stdio(c, &birth.stdio);
         if (r == 0)
                 r = packet_pair(birth.status);
-        if (r == 0 && pipe2(birth.gate, O_CLOEXEC) < 0)
-                r = -errno;
         if (r == 0)
                 r = give_birth(shim, c, &birth, fds, n_fds);
         if (r == 0) {
@@ -503,10 +474,8 @@ static int start_container(Shim *shim, Container *c, const ShimStart *start, con
                 log_add_container(shim, c);
         for (int i = 0; i < 3; i++)
                 kl_close(birth.stdio.child[i]);
-        for (int i = 0; i < 2; i++) {
-                kl_close(birth.gate[i]);
+        for (int i = 0; i < 2; i++)
                 kl_close(birth.status[i]);
-        }
         return r;
 }
 
@@ -520,6 +489,10 @@ int container_start(Shim *shim, int spec_fd, const int *fds, size_t n_fds, KlErr
         if (shim->sandbox_state != SHIM_SANDBOX_READY || shim->shutting_down) {
                 close(spec_fd);
                 return kl_error(err, -EAGAIN, REASON, "the sandbox is not ready");
+        }
+        if (shim->share_pid && !shim->host_pid && shim->init_pid == 0) {
+                close(spec_fd);
+                return kl_error(err, -ESRCH, REASON, "init of the shared pid namespace is gone");
         }
         r = spec_map(spec_fd, &mapped);
         if (r == 0) {

@@ -226,7 +226,7 @@ static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimEx
                 return -errno;
         pid = sys_fork(0, group);
         if (pid == 0) {
-                Setup setup = { .shim = shim, .start = start, .status_fd = status_fd, .gate_fd = -1,
+                Setup setup = { .shim = shim, .start = start, .status_fd = status_fd,
                                 .args = exec->args, .cwd = *exec->cwd ? exec->cwd : start->cwd,
                                 .tty = exec->tty, .root_fd = -1, .shm_fd = -1, .dev_fd = -1 };
 

@@ -7,8 +7,17 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
+#include <sys/mman.h>
+
+#define PAGE 4096U
+
 /* One at a time is built here: there is one thread, and func copies it. */
-static char record[LOG_RECORD_MAX];
+static char record[(LOG_RECORD_MAX + PAGE - 1) / PAGE * PAGE] __attribute__((aligned(PAGE)));
+
+void log_record_release(void)
+{
+        madvise(record, sizeof(record), MADV_DONTNEED);
+}
 
 static void emit(const LogStream *stream, const char *stamp, char tag, const char *a, size_t a_len,
                  const char *b, size_t b_len, LogRecordFunc func, void *data)

@@ -26,6 +26,8 @@ typedef void (*LogRecordFunc)(const char *record, size_t len, void *data);
 /* -ENOMEM if an unfinished line could not be kept; it is then given out as P. */
 int log_stream_add(LogStream *stream, const char *stamp, const char *bytes, size_t len,
                    LogRecordFunc func, void *data);
+/* Gives back the memory of the last records. */
+void log_record_release(void);
 /* The end: what is unfinished goes out as P. */
 void log_stream_end(LogStream *stream, const char *stamp, LogRecordFunc func, void *data);
 

@@ -564,6 +564,8 @@ static void give_back(void)
 {
         madvise(input, sizeof(input), MADV_DONTNEED);
         madvise(batch, sizeof(batch), MADV_DONTNEED);
+        log_record_release();
+        stack_release();
 }
 
 void log_writer_main(int control_fd)

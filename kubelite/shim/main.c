@@ -182,14 +182,20 @@ static void run(Shim *shim)
         struct epoll_event event;
 
         while (!shim->done) {
-                int wait = tick(shim);
+                int wait = tick(shim), n;
 
                 if (shim->shutting_down && all_exited(shim)) {
                         shut_down(shim);
                         break;
                 }
                 /* One at a time: an event may free the source of another. */
-                if (epoll_wait(shim->epoll_fd, &event, 1, wait) == 1) {
+                n = epoll_wait(shim->epoll_fd, &event, 1, 0);
+                if (n == 0 && wait != 0) {
+                        connection_release();
+                        stack_release();
+                        n = epoll_wait(shim->epoll_fd, &event, 1, wait);
+                }
+                if (n == 1) {
                         Source *source = event.data.ptr;
 
                         source->func(shim, source);

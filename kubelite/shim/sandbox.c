@@ -424,9 +424,9 @@ static int start_child(Shim *shim, const ShimSandbox *s, KlError **err)
         r = source_add(shim, &shim->sandbox, pair[0], made);
         if (r < 0)
                 return kl_error_errno(err, r, REASON, "make sandbox");
-        /* While the child works: joining waits for all processors once. */
+        /* While the child works. */
         (void)file_store_number(AT_FDCWD, "/proc/self/oom_score_adj", s->oom_score_adj);
-        return cgroup_attach(s->cgroups, s->n_cgroups, 0, err);
+        return cgroup_attach(s->cgroups, s->n_cgroups, err);
 }
 
 int sandbox_start(Shim *shim, int spec_fd, uint32_t request, KlError **err)

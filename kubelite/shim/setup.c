@@ -46,23 +46,6 @@ static void fail_if(const Setup *setup, int r, KlError *err)
                 setup_fail(setup, r, err);
 }
 
-/* The helper that writes this process into its cgroups says one byte. */
-static int wait_attached(const Setup *setup, KlError **err)
-{
-        char text[SHIM_TEXT_SIZE];
-        ssize_t n;
-
-        if (setup->gate_fd < 0)
-                return 0;
-        do
-                n = read(setup->gate_fd, text, sizeof(text) - 1);
-        while (n < 0 && errno == EINTR);
-        if (n == 1 && text[0] == '\0')
-                return 0;
-        text[n > 0 ? n : 0] = '\0';
-        return kl_error(err, -EIO, REASON, "join cgroups: %s", n > 0 ? text : "helper died");
-}
-
 /* Lowering below what the kernel permits is refused; what the process has is kept then. */
 static int set_oom_score(const ShimStart *start, KlError **err)
 {
@@ -179,11 +162,15 @@ _Noreturn static void finish_in_user_ns(Setup *setup)
 /* Host's user namespace and privileges; from the overlay on in a mount namespace of its own. */
 void setup_container(Setup *setup)
 {
+        const ShimStart *start = setup->start;
+        bool v2 = cgroup_with_role(start->cgroups, start->n_cgroups, SHIM_CGROUP_UNIFIED);
         KlError *err = NULL;
         int r;
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         r = copy_env(setup, setup->start->env, NULL);
+        if (r == 0 && !v2)
+                r = cgroup_attach(start->cgroups, start->n_cgroups, &err);
         if (r == 0)
                 r = setup_overlay(setup, &err);
         if (r == 0)
@@ -194,8 +181,6 @@ void setup_container(Setup *setup)
                 r = setup->shm_fd = sandbox_open_shm(setup->shim, &err);
         if (r >= 0)
                 r = set_oom_score(setup->start, &err);
-        if (r == 0)
-                r = wait_attached(setup, &err);
         fail_if(setup, r, err);
         if (setup->shim->user_ns)
                 finish_in_user_ns(setup);
@@ -217,7 +202,7 @@ static int join_cgroups(const Setup *setup, const char *exec_cgroup, KlError **e
 
                 if (one.roles & SHIM_CGROUP_FREEZER)
                         one.path = path = str_format("%s/%s", one.path, exec_cgroup);
-                r = one.path ? cgroup_attach(&one, 1, 0, err) : -ENOMEM;
+                r = one.path ? cgroup_attach(&one, 1, err) : -ENOMEM;
         }
         return r;
 }

@@ -125,6 +125,8 @@ int source_add(Shim *shim, Source *source, int fd, void (*func)(Shim *shim, Sour
 void source_close(Shim *shim, Source *source);
 
 /* connection.c */
+/* Gives back the memory of the last packet. */
+void connection_release(void);
 void connection_accept(Shim *shim, Source *source);
 int connection_open(Shim *shim, int fd);
 void connection_result(Shim *shim, uint32_t request, int code, const char *message);
@@ -181,8 +183,8 @@ int log_reopen(Shim *shim, Container *container, int log_fd);
 _Noreturn void log_writer_main(int control_fd);
 
 /* cgroup.c */
-/* Moves a process (0: the caller) into all of them. */
-int cgroup_attach(const ShimCgroup *cgroups, size_t n, pid_t pid, KlError **err);
+/* Moves the caller into all of them. */
+int cgroup_attach(const ShimCgroup *cgroups, size_t n, KlError **err);
 const ShimCgroup *cgroup_with_role(const ShimCgroup *cgroups, size_t n, uint32_t role);
 /* SIGKILLs all beneath `path` (of the unified or freezer hierarchy) once. 0: it was empty. */
 int cgroup_kill(const ShimCgroup *cgroup, const char *sub);
@@ -198,7 +200,7 @@ typedef struct Setup {
         const ShimStart *start;
         const int *fds; /* that the spec refers to */
         size_t n_fds;
-        int status_fd, gate_fd;
+        int status_fd;
         int stdio[3];   /* -1: /dev/null; with a tty all come from the pty */
         char *const *args; /* of the start or the exec */
         const char *cwd;

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/sched.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -23,6 +24,7 @@
 #define FSMOUNT_CLOSE_ON_EXEC 1
 #define MOVE_FROM_EMPTY 0x04
 #define MOVE_TO_EMPTY 0x40
+#define STACK_RELEASE (96U * 1024)
 
 /* Appeared after the oldest C library headers that this is built with. */
 #ifndef SYS_mount_setattr
@@ -225,6 +227,15 @@ int fd_nonblock(int fd)
         int flags = fcntl(fd, F_GETFL);
 
         return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+void stack_release(void)
+{
+        uintptr_t here = (uintptr_t)__builtin_frame_address(0), page = 4096;
+        uintptr_t top = (here & ~(page - 1)) - page;
+
+        /* Part of it may be no memory at all; the rest goes all the same. */
+        (void)!madvise((void *)(top - STACK_RELEASE), STACK_RELEASE, MADV_DONTNEED);
 }
 
 typedef union Control {

@@ -73,6 +73,9 @@ int file_swap(int dir_fd, const char *path, const void *data, size_t len);
 int fd_write_full(int fd, const void *data, size_t len);
 int fd_nonblock(int fd);
 
+/* Gives back the stack pages below the caller's: what a burst of work has touched. */
+void stack_release(void);
+
 /* --- SOCK_SEQPACKET packets with descriptors --- */
 
 #define PACKET_FDS_MAX 250U

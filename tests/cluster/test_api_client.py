@@ -221,6 +221,27 @@ def test_identities(cluster):
         assert probe.call("GET", "/api/v1/secrets")[:2] == (403, "Forbidden")
 
 
+def test_requests_have_the_shape_that_nodes_may_make(cluster):
+    """Pods by spec.nodeName, secrets one by one and only while a pod needs them."""
+    namespace, node = cluster.namespace("api-node"), "shape-node"
+    path = f"/api/v1/namespaces/{namespace}"
+    for name in ("used", "unused"):
+        cluster.admin.post(f"{path}/secrets", {"metadata": {"name": name}})
+    with Probe.of_cluster(cluster, pair=cluster.node_pair(node)) as probe:
+        probe.command(f"watch pods /api/v1/pods spec.nodeName={node}")
+        probe.expect("pods", "SYNCED")
+        probe.command(f"watch used {path}/secrets metadata.name=used")
+        assert probe.expect("used", "ERROR")[1] == "403"
+        cluster.admin.post(f"{path}/pods", {"metadata": {"name": "p"}, "spec": {
+            "nodeName": node, "automountServiceAccountToken": False, "containers": [{"name": "c", "image": "i"}],
+            "volumes": [{"name": "v", "secret": {"secretName": "used"}}]}})
+        assert probe.expect("pods", "SET")[1] == f"{namespace}/p"
+        assert probe.expect("used", "SET", timeout=40)[1] == f"{namespace}/used"
+        probe.command(f"watch unused {path}/secrets metadata.name=unused")
+        assert probe.expect("unused", "ERROR")[1] == "403"
+        probe.quit()
+
+
 def test_token_file_is_read_again(cluster, tmp_path):
     """A token that expired is replaced in its file: the next 401 takes it, and nobody notices."""
     account = "/api/v1/namespaces/default/serviceaccounts/default"

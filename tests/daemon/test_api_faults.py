@@ -2,7 +2,9 @@
 """The API client against servers that are broken, hostile or someone else."""
 
 import ssl
+import struct
 import threading
+import time
 
 import pytest
 from support import build, pki, scripted
@@ -368,6 +370,126 @@ def test_small_text_that_would_be_a_huge_tree():
         connection.answer("[" + "[],[]," * 1000000 + "[]]")
     with Scripted(script) as server:
         assert "more than 1048576 values" in failure(server)
+
+
+def test_patient_watch_keeps_quiet():
+    """A node's right to an object lags behind the binding: tried again soon, told only after its grace."""
+    times = []
+
+    def script(connection, n):
+        while True:
+            _, path = connection.request()
+            times.append(time.monotonic())
+            if len(times) < 4:
+                connection.answer('{"kind":"Status","reason":"Forbidden","message":"no relationship"}', "403 Forbidden")
+            elif "watch=true" not in path:
+                connection.answer(LIST)
+            else:
+                connection.send(WATCH_HEAD)
+                connection.read_until_end()
+    with Scripted(script) as server:
+        with Probe(server.url()) as probe:
+            probe.command("patient w 10000 /api/v1/pods")
+            probe.expect("w", "SYNCED")
+            assert not probe.seen("ERROR") and times[3] - times[0] < 3
+            probe.quit()
+
+
+def test_refusal_is_told_after_its_grace():
+    def script(connection, n):
+        while True:
+            connection.request()
+            connection.answer('{"kind":"Status","reason":"Forbidden","message":"no relationship"}', "403 Forbidden")
+    with Scripted(script) as server:
+        with Probe(server.url()) as probe:
+            begin = time.monotonic()
+            probe.command("patient w 500 /api/v1/pods")
+            assert probe.expect("w", "ERROR") == ["ERROR", "403", "no", "relationship"]
+            assert time.monotonic() - begin >= 0.5
+            probe.quit()
+
+
+def test_window_of_requests():
+    """API_REQUESTS_MAX requests fly at once, and critical ones besides."""
+    lock, release = threading.Lock(), threading.Event()
+    flying = []
+
+    def script(connection, n):
+        while True:
+            _, path = connection.request()
+            with lock:
+                flying.append(path)
+            if path != "/critical":
+                release.wait(20)
+            connection.answer("{}")
+    with Scripted(script) as server:
+        with Probe(server.url()) as probe:
+            ids = [probe.send_call("GET", "/version") for _ in range(100)]
+            eventually(lambda: len(flying) == 32, 10, "32 requests")
+            assert probe.call("GET", "/critical", critical=True)[0] == 200
+            assert len(flying) == 33
+            release.set()
+            assert {probe.answer(i)[0] for i in ids} == {200}
+            probe.quit()
+
+
+def test_streams_that_are_always_refused(ca, pair):
+    refused = []
+
+    def script(connection, n):
+        connection.h2_start()
+        while True:
+            stream = connection.h2_request()
+            refused.append(stream)
+            connection.frame(scripted.RST_STREAM, 0, stream, scripted.REFUSED_STREAM.to_bytes(4, "big"))
+    with Scripted(script, context=server_context(pair, ["h2"])) as server:
+        with Probe(server.url(), ca=ca.cert_path) as probe:
+            status, _, message = probe.call("POST", "/api", "application/json", "{}")
+            assert status == 0 and "REFUSED_STREAM" in message and len(refused) == 5
+            probe.quit()
+
+
+def test_server_that_allows_no_streams(ca, pair):
+    """It is waited for on that connection; no others are opened."""
+    def script(connection, n):
+        connection.h2_start(max_streams=0)
+        # What was sent before the limit was known is refused, as real servers do.
+        stream = connection.h2_request()
+        connection.frame(scripted.RST_STREAM, 0, stream, scripted.REFUSED_STREAM.to_bytes(4, "big"))
+        time.sleep(0.3)
+        connection.frame(scripted.SETTINGS, 0, 0, struct.pack(">HI", 3, 10))
+        connection.h2_answer(connection.h2_request(), "{}")
+        connection.read_until_end()
+    with Scripted(script, context=server_context(pair, ["h2"])) as server:
+        with Probe(server.url(), ca=ca.cert_path) as probe:
+            assert probe.call("POST", "/api", "application/json", "{}")[0] == 200
+            probe.quit()
+        assert server.n_connections == 1
+
+
+def test_more_events_than_the_queue_holds(capfd):
+    """Nobody takes them: the oldest go, with a warning, and the program stays small."""
+    def script(connection, n):
+        connection.read_until_end(60)
+    with Scripted(script) as server:
+        with Probe(server.url()) as probe:
+            start = probe.status().private_kib
+            for i in range(3000):
+                probe.command(f"event default pod-{i} uid-{i} Started Container started")
+            used = probe.status().private_kib - start
+            probe.quit()
+    assert "more than 512 wait" in capfd.readouterr().err
+    assert build.sanitized() or used < 2500, used
+
+
+def test_ipv6(ca):
+    def script(connection, n):
+        connection.request()
+        connection.answer("{}")
+    six = ca.issue("six", names=("::1",))
+    with Scripted(script, context=server_context(six), address="::1") as server:
+        with Probe(server.url("[::1]"), ca=ca.cert_path) as probe:
+            assert probe.call("GET", "/version")[0] == 200
 
 
 def test_retry_after_and_plain_errors():

@@ -58,8 +58,13 @@ def parse(line):
                    resource=reference.get("resource", ""), subresource=reference.get("subresource", ""),
                    namespace=reference.get("namespace", ""), name=reference.get("name", ""),
                    selector=_selector(query.get("fieldSelector", [""])[0]), uri=entry["requestURI"],
-                   body=entry.get("requestObject") or {}, code=(entry.get("responseStatus") or {}).get("code", 0),
+                   body=_body(entry), code=(entry.get("responseStatus") or {}).get("code", 0),
                    agent=entry.get("userAgent", ""))
+
+
+def _body(entry):
+    """What was sent; 1.20 logs no request of a token, but the answer repeats it."""
+    return entry.get("requestObject") or entry.get("responseObject") or {}
 
 
 def requests(path):

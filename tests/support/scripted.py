@@ -18,7 +18,8 @@ class Scripted:
 
     def __init__(self, script, *, context=None, address="127.0.0.1"):
         self.script, self.context = script, context
-        self.listener = socket.create_server((address, 0))
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.listener = socket.create_server((address, 0), family=family)
         self.address, self.port = self.listener.getsockname()[:2]
         self.n_connections = 0
         self.errors = []

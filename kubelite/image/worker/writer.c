@@ -284,10 +284,10 @@ static int keep_xattrs(Writer *w, const Entry *e)
 
 static int write_file(Writer *w, const Entry *e, const char *leaf, KlError **err)
 {
-        w->apparent_bytes += e->size;
-        if (e->size > LAYER_APPARENT_MAX || w->apparent_bytes > LAYER_APPARENT_MAX)
+        if (e->size > LAYER_APPARENT_MAX - w->apparent_bytes)
                 return kl_error(err, -EFBIG, NULL, "the layer's files are larger than %llu bytes",
                                 (unsigned long long)LAYER_APPARENT_MAX);
+        w->apparent_bytes += e->size;
         w->file_fd = openat(w->parent_fd, leaf,
                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                             e->mode & 07777);

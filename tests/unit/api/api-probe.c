@@ -5,6 +5,7 @@
  * standard output, a line each.
  *
  *     watch ID PATH [SELECTOR]                    ID SYNCED | ID SET ns/name version | ID DELETED
+ *     patient ID MS PATH                          likewise, errors only after that time
  *     unwatch ID                                  ns/name | ID ERROR status message
  *     call ID METHOD PATH [TYPE BODY]             ID DONE status reason message
  *     critical ID METHOD PATH [TYPE BODY]         likewise
@@ -89,18 +90,16 @@ static void on_answer(ApiRequest *request, const ApiResponse *response, void *da
         named_free(named);
 }
 
-static void run_watch(Probe *p, char **words, size_t n)
+static void start_watch(Probe *p, const char *id, ApiWatchSpec spec)
 {
-        Named *named = named_new(words[1]);
-        ApiWatchSpec spec = { .path = words[2],
-                              .field_selector = n > 3 ? words[3] : NULL,
-                              .func = on_event,
-                              .data = named };
+        Named *named = named_new(id);
         KL_AUTOERR err = NULL;
 
+        spec.func = on_event;
+        spec.data = named;
         if (api_watch(p->client, &spec, &named->watch, &err) < 0)
-                printf("%s FAILED %s\n", words[1], kl_error_msg(err));
-        map_set(p->watches, words[1], named);
+                printf("%s FAILED %s\n", id, kl_error_msg(err));
+        map_set(p->watches, id, named);
 }
 
 static void run_call(Probe *p, char **words, size_t n, bool critical)
@@ -173,7 +172,14 @@ static void run(Probe *p, char *line)
         size_t n = split_words(line, words);
 
         if (n > 2 && str_eq(words[0], "watch")) {
-                run_watch(p, words, n);
+                start_watch(p, words[1],
+                            (ApiWatchSpec){ .path = words[2],
+                                            .field_selector = n > 3 ? words[3] : NULL });
+        } else if (n > 3 && str_eq(words[0], "patient")) {
+                ApiWatchSpec spec = { .path = words[3] };
+
+                if (str_to_u64(words[2], UINT32_MAX, &spec.error_grace_ms) == 0)
+                        start_watch(p, words[1], spec);
         } else if (n > 1 && str_eq(words[0], "unwatch")) {
                 map_remove(p->watches, words[1]);
         } else if (n > 3 && (str_eq(words[0], "call") || str_eq(words[0], "critical"))) {

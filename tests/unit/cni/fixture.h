@@ -42,9 +42,12 @@ static inline void on_changed(void *data)
 
 static inline void fixture_open(Fixture *f)
 {
-        CniOptions options = { .conf_dir = f->conf, .bin_dirs = f->bin_dirs,
-                               .cache_dir = f->cache, .timeout_ms = f->timeout_ms,
-                               .changed = on_changed, .data = f };
+        CniOptions options = { .conf_dir = f->conf,
+                               .bin_dirs = f->bin_dirs,
+                               .cache_dir = f->cache,
+                               .timeout_ms = f->timeout_ms,
+                               .changed = on_changed,
+                               .data = f };
         KL_AUTOERR err = NULL;
 
         if (cni_new(f->loop, &options, &f->cni, &err) < 0)
@@ -183,8 +186,12 @@ static inline void on_guard(Timer *timer, void *data)
 
 static inline CniAttachment attachment(const char *id)
 {
-        return (CniAttachment){ .id = id, .netns = "/proc/self/ns/net", .ifname = "eth0",
-                                .pod_namespace = "default", .pod_name = "web", .pod_uid = "u-1" };
+        return (CniAttachment){ .id = id,
+                                .netns = "/proc/self/ns/net",
+                                .ifname = "eth0",
+                                .pod_namespace = "default",
+                                .pod_name = "web",
+                                .pod_uid = "u-1" };
 }
 
 static inline void add_attachment(Fixture *f, const CniAttachment *a)

@@ -4,8 +4,9 @@
 
 #include "fixture.h"
 
-#define CHAIN "{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"plugins\":[{\"type\":\"one\"}," \
-              "{\"type\":\"two\",\"capabilities\":{\"portMappings\":true}}]}"
+#define CHAIN                                                                                      \
+        "{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"plugins\":[{\"type\":\"one\"},"              \
+        "{\"type\":\"two\",\"capabilities\":{\"portMappings\":true}}]}"
 
 static void open_chain(Fixture *f)
 {
@@ -67,7 +68,8 @@ static void test_environment(void **state)
         Fixture *f = *state;
 
         put_conf(f, "10.conf", "{\"cniVersion\":\"1.0.0\",\"name\":\"net\",\"type\":\"one\"}");
-        put_plugin(f, "one", "env | grep -E '^(CNI_|NOTIFY)' | sort >$(dirname $0)/../env;" GOOD_PLUGIN);
+        put_plugin(f, "one",
+                   "env | grep -E '^(CNI_|NOTIFY)' | sort >$(dirname $0)/../env;" GOOD_PLUGIN);
         setenv("NOTIFY_SOCKET", "/x", 1);
         fixture_open(f);
         add(f, ID);
@@ -83,7 +85,8 @@ static void test_environment(void **state)
                                       "K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=" ID
                                       ";K8S_POD_UID=u-1\nCNI_COMMAND=ADD\nCNI_CONTAINERID=" ID
                                       "\nCNI_IFNAME=eth0\nCNI_NETNS=/proc/self/ns/net\n"
-                                      "CNI_PATH=%s\n", f->bin);
+                                      "CNI_PATH=%s\n",
+                                      f->bin);
                 assert_string_equal(env, expected);
         }
 }
@@ -124,9 +127,11 @@ static void assert_add_fails(Fixture *f, const char *body, const char *error, co
 
 static void test_error_json(void **state)
 {
-        assert_add_fails(*state, "[ $CNI_COMMAND = DEL ] && exit 0; echo '{\"cniVersion\":"
-                         "\"1.0.0\",\"code\":7,\"msg\":\"bad thing\",\"details\":\"more\"}'; exit 1",
-                         "plugin type=\"two\" failed (add): bad thing; more", TAKEN_DOWN);
+        assert_add_fails(
+                *state,
+                "[ $CNI_COMMAND = DEL ] && exit 0; echo '{\"cniVersion\":"
+                "\"1.0.0\",\"code\":7,\"msg\":\"bad thing\",\"details\":\"more\"}'; exit 1",
+                "plugin type=\"two\" failed (add): bad thing; more", TAKEN_DOWN);
 }
 
 static void test_stderr_only(void **state)
@@ -140,14 +145,15 @@ static void test_crash(void **state)
 {
         assert_add_fails(*state, "[ $CNI_COMMAND = DEL ] && exit 0; kill -SEGV $$",
                          "plugin type=\"two\" failed (add): netplugin failed with no error "
-                         "message: it was killed by signal 11", TAKEN_DOWN);
+                         "message: it was killed by signal 11",
+                         TAKEN_DOWN);
 }
 
 static void test_half_json(void **state)
 {
-        assert_add_fails(*state, "[ $CNI_COMMAND = DEL ] && exit 0; printf '{\"cniVersion\":'",
-                         "plugin type=\"two\" failed (add): cannot decode its result: ",
-                         TAKEN_DOWN);
+        assert_add_fails(
+                *state, "[ $CNI_COMMAND = DEL ] && exit 0; printf '{\"cniVersion\":'",
+                "plugin type=\"two\" failed (add): cannot decode its result: ", TAKEN_DOWN);
 }
 
 static void test_half_error(void **state)
@@ -185,10 +191,12 @@ static void test_hang(void **state)
         size_t len;
 
         f->timeout_ms = 300;
-        assert_add_fails(f, "[ $CNI_COMMAND = DEL ] && exit 0; sleep 1000 & "
-                            "echo $! >$(dirname $0)/../child; wait",
+        assert_add_fails(f,
+                         "[ $CNI_COMMAND = DEL ] && exit 0; sleep 1000 & "
+                         "echo $! >$(dirname $0)/../child; wait",
                          "plugin type=\"two\" failed (add): it did not end within 0.3 s and was "
-                         "killed", TAKEN_DOWN);
+                         "killed",
+                         TAKEN_DOWN);
         assert_true(time_monotonic_ms() - before < 5000);
         assert_int_equal(file_read(path, 100, &pid, &len), 0);
         pid[strcspn(pid, "\n")] = '\0';
@@ -211,7 +219,8 @@ static void test_missing_plugin(void **state)
         fixture_open(f);
         add(f, ID);
         error = str_format("plugin type=\"two\" failed (add): failed to find plugin \"two\" in "
-                           "path [%s /nonexistent/bin]", f->bin);
+                           "path [%s /nonexistent/bin]",
+                           f->bin);
         assert_string_equal(f->error, error);
         assert_verbs(f, "ADD one,DEL one,");
         assert_int_equal(n_records(f), 0);
@@ -317,16 +326,18 @@ static void test_abandon(void **state)
         assert_verbs(f, "ADD one,ADD two,DEL two,DEL one,");
 }
 
-#define VERSIONS(list) "[ $CNI_COMMAND = VERSION ] && echo '{\"cniVersion\":\"1.0.0\"," \
-                       "\"supportedVersions\":[" list "]}' && exit 0;" GOOD_PLUGIN
+#define VERSIONS(list)                                                                             \
+        "[ $CNI_COMMAND = VERSION ] && echo '{\"cniVersion\":\"1.0.0\","                           \
+        "\"supportedVersions\":[" list "]}' && exit 0;" GOOD_PLUGIN
 
 static void test_version_choice(void **state)
 {
         Fixture *f = *state;
 
-        put_conf(f, "10.conflist", "{\"cniVersion\":\"0.3.1\",\"cniVersions\":[\"0.4.0\",\"1.0.0\"],"
-                                   "\"name\":\"net\",\"plugins\":[{\"type\":\"one\"},"
-                                   "{\"type\":\"two\"}]}");
+        put_conf(f, "10.conflist",
+                 "{\"cniVersion\":\"0.3.1\",\"cniVersions\":[\"0.4.0\",\"1.0.0\"],"
+                 "\"name\":\"net\",\"plugins\":[{\"type\":\"one\"},"
+                 "{\"type\":\"two\"}]}");
         put_plugin(f, "one", VERSIONS("\"0.3.1\",\"0.4.0\",\"1.0.0\""));
         put_plugin(f, "two", VERSIONS("\"0.3.1\",\"0.4.0\""));
         fixture_open(f);
@@ -341,6 +352,53 @@ static void test_version_choice(void **state)
         assert_string_equal(f->error, "the plugins of network \"net\" have no version in common "
                                       "with it");
         assert_int_equal(n_records(f), 2);
+}
+
+#define OLD_PLUGIN                                                                                 \
+        "[ $CNI_COMMAND = ADD ] && echo '{\"cniVersion\":\"0.2.0\",\"ip4\":{\"ip\":"               \
+        "\"10.9.0.7/24\"}}'; exit 0"
+
+/* A plugin of the first days, alone, and in a newer list. */
+static void test_old_results(void **state)
+{
+        Fixture *f = *state;
+
+        put_conf(f, "10.conf", "{\"cniVersion\":\"0.2.0\",\"name\":\"net\",\"type\":\"one\"}");
+        put_plugin(f, "one", OLD_PLUGIN);
+        put_plugin(f, "two", GOOD_PLUGIN);
+        fixture_open(f);
+        add(f, ID);
+        assert_null(f->error);
+        assert_string_equal(f->ip, "10.9.0.7");
+        del(f, ID);
+        assert_null(f->error);
+        assert_logged(f, "DEL one {\"cniVersion\":\"0.2.0\",\"name\":\"net\",\"type\":\"one\"}");
+        put_conf(f, "05.conflist",
+                 "{\"cniVersion\":\"0.3.1\",\"name\":\"new\",\"plugins\":["
+                 "{\"type\":\"one\"},{\"type\":\"two\"}]}");
+        WAIT_FOR(f, str_eq(cni_network_name(f->cni), "new"));
+        add(f, ID);
+        assert_null(f->error);
+        assert_logged(f, "\"prevResult\":{\"cniVersion\":\"0.3.1\",\"ips\":[{\"version\":\"4\","
+                         "\"address\":\"10.9.0.7/24\"}],\"routes\":[]}");
+}
+
+/* A burst: all at once, nobody lost. */
+static void test_burst(void **state)
+{
+        Fixture *f = *state;
+        CniCall *call;
+
+        open_chain(f);
+        for (int i = 0; i < 100; i++) {
+                KL_AUTOFREE char *id = str_format("pod%d", i);
+                CniAttachment a = attachment(id);
+
+                assert_int_equal(cni_add(f->cni, &a, on_done, f, &call, NULL), 0);
+        }
+        WAIT_FOR(f, f->n_done == 100);
+        assert_null(f->error);
+        assert_int_equal(n_records(f), 100);
 }
 
 /* A record that cannot be written stops an ADD before the first plugin. */
@@ -387,14 +445,15 @@ static void test_free_with_calls(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_add_check_del), TEST(test_environment), TEST(test_del_without_netns),
-                TEST(test_error_json), TEST(test_stderr_only), TEST(test_crash),
-                TEST(test_half_json), TEST(test_half_error), TEST(test_no_output),
-                TEST(test_no_address), TEST(test_output_limit), TEST(test_hang),
-                TEST(test_missing_plugin), TEST(test_del_fails), TEST(test_config_changes),
-                TEST(test_no_config), TEST(test_add_twice), TEST(test_serialised),
-                TEST(test_abandon), TEST(test_version_choice), TEST(test_cache_gone),
-                TEST(test_broken_record), TEST(test_free_with_calls),
+                TEST(test_add_check_del),   TEST(test_environment),    TEST(test_del_without_netns),
+                TEST(test_error_json),      TEST(test_stderr_only),    TEST(test_crash),
+                TEST(test_half_json),       TEST(test_half_error),     TEST(test_no_output),
+                TEST(test_no_address),      TEST(test_output_limit),   TEST(test_hang),
+                TEST(test_missing_plugin),  TEST(test_del_fails),      TEST(test_config_changes),
+                TEST(test_no_config),       TEST(test_add_twice),      TEST(test_serialised),
+                TEST(test_abandon),         TEST(test_version_choice), TEST(test_old_results),
+                TEST(test_burst),           TEST(test_cache_gone),     TEST(test_broken_record),
+                TEST(test_free_with_calls),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,8 +6,9 @@
 
 #include "cni/cni-settle.h"
 
-#define CHAIN(version) "{\"cniVersion\":\"" version "\",\"name\":\"net\",\"plugins\":[" \
-                       "{\"type\":\"one\"},{\"type\":\"two\"}]}"
+#define CHAIN(version)                                                                             \
+        "{\"cniVersion\":\"" version "\",\"name\":\"net\",\"plugins\":["                           \
+        "{\"type\":\"one\"},{\"type\":\"two\"}]}"
 
 static char *no_ids[] = { NULL };
 static char *one_id[] = { (char *)ID, NULL };
@@ -67,7 +68,8 @@ static void test_waits(void **state)
 {
         Fixture *f = *state;
         KL_AUTOFREE char *script = str_format("[ $CNI_COMMAND = ADD ] && sleep 1 && echo END "
-                                              "one >>%s; exit 0", f->log);
+                                              "one >>%s; exit 0",
+                                              f->log);
 
         open_crashed(f, script);
         collect(f, no_ids);
@@ -123,7 +125,8 @@ static void test_live_is_kept(void **state)
 {
         Fixture *f = *state;
         KL_AUTOFREE char *script = str_format("[ $CNI_COMMAND = ADD ] && sleep 0.5 && echo END "
-                                              "one >>%s; exit 0", f->log);
+                                              "one >>%s; exit 0",
+                                              f->log);
 
         open_crashed(f, script);
         collect(f, one_id);
@@ -142,8 +145,9 @@ static void test_add_after_crash(void **state)
         Fixture *f = *state;
 
         f->timeout_ms = 1000;
-        open_crashed(f, "[ $CNI_COMMAND = ADD ] && [ ! -e $(dirname $0)/ok ] && sleep 1000;"
-                        GOOD_PLUGIN);
+        open_crashed(
+                f,
+                "[ $CNI_COMMAND = ADD ] && [ ! -e $(dirname $0)/ok ] && sleep 1000;" GOOD_PLUGIN);
         put_file(f->bin, "ok", "", 0644);
         add(f, ID);
         assert_null(f->error);
@@ -222,14 +226,28 @@ static void test_gc(void **state)
         }
 }
 
+/* GC waits for a network that knows it. */
+static void test_late_gc(void **state)
+{
+        Fixture *f = *state;
+
+        put_plugin(f, "one", GOOD_PLUGIN);
+        put_plugin(f, "two", GOOD_PLUGIN);
+        fixture_open(f);
+        collect(f, one_id);
+        put_conf(f, "10.conflist", CHAIN("1.1.0"));
+        WAIT_FOR(f, logged(f, "GC two"));
+}
+
 static void test_status(void **state)
 {
         Fixture *f = *state;
 
         put_conf(f, "10.conflist", CHAIN("1.1.0"));
         put_plugin(f, "one", GOOD_PLUGIN);
-        put_plugin(f, "two", "[ -e $(dirname $0)/ok ] && exit 0; echo '{\"code\":50,\"msg\":"
-                             "\"not yet\"}'; exit 1");
+        put_plugin(f, "two",
+                   "[ -e $(dirname $0)/ok ] && exit 0; echo '{\"code\":50,\"msg\":"
+                   "\"not yet\"}'; exit 1");
         fixture_open(f);
         assert_string_equal(cni_not_ready_message(f->cni), "cni plugin not initialized");
         WAIT_FOR(f, str_eq(cni_not_ready_message(f->cni),
@@ -242,9 +260,9 @@ static void test_status(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_waits), TEST(test_kills), TEST(test_recycled_pid),
+                TEST(test_waits),        TEST(test_kills),           TEST(test_recycled_pid),
                 TEST(test_live_is_kept), TEST(test_add_after_crash), TEST(test_collect_retries),
-                TEST(test_gc), TEST(test_status),
+                TEST(test_gc),           TEST(test_late_gc),         TEST(test_status),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,8 @@ static void test_several_versions(void **state)
         KL_AUTO(cni_config_free) CniConfig *c = NULL;
 
         assert_null(parse("{\"cniVersion\":\"1.0.0\",\"cniVersions\":[\"0.4.0\",\"1.1.0\",\"9.0\"],"
-                          "\"name\":\"net\",\"plugins\":[{\"type\":\"a\"}]}", true, &c));
+                          "\"name\":\"net\",\"plugins\":[{\"type\":\"a\"}]}",
+                          true, &c));
         assert_int_equal(c->versions, 1u << CNI_0_4_0 | 1u << CNI_1_0_0 | 1u << CNI_1_1_0);
         assert_int_equal(cni_version_highest(c->versions), CNI_1_1_0);
 }
@@ -86,7 +87,8 @@ static void test_plugin_limit(void **state)
         KL_AUTOBUF text = BUF_INIT;
         KL_AUTOFREE char *error = NULL;
 
-        buf_add_str(&text, "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"plugins\":[{\"type\":\"a\"}");
+        buf_add_str(&text,
+                    "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"plugins\":[{\"type\":\"a\"}");
         for (size_t i = 0; i < CNI_PLUGINS_MAX; i++)
                 buf_add_str(&text, ",{\"type\":\"a\"}");
         buf_add_str(&text, "]}");
@@ -150,12 +152,14 @@ static void test_subdirectory(void **state)
 
         assert_int_equal(mkdir(sub, 0755), 0);
         put_file(sub, "10-x.conf", "{\"type\":\"x\"}", 0644);
-        put_conf(f, "10.conflist", "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
-                                   "{\"type\":\"a\"}]}");
+        put_conf(f, "10.conflist",
+                 "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
+                 "{\"type\":\"a\"}]}");
         load(f, 0, &both);
         assert_int_equal(both->n_plugins, 2);
-        put_conf(f, "10.conflist", "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
-                                   "{\"type\":\"a\"}],\"loadOnlyInlinedPlugins\":true}");
+        put_conf(f, "10.conflist",
+                 "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
+                 "{\"type\":\"a\"}],\"loadOnlyInlinedPlugins\":true}");
         load(f, 0, &inlined);
         assert_int_equal(inlined->n_plugins, 1);
 }
@@ -225,10 +229,10 @@ static void test_arguments_refused(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_list), TEST(test_single), TEST(test_several_versions), TEST(test_refused),
-                TEST(test_plugin_limit), TEST(test_directory), TEST(test_no_directory),
-                TEST(test_fifo_and_size), TEST(test_subdirectory), TEST(test_names),
-                TEST(test_record), TEST(test_arguments_refused),
+                TEST(test_list),         TEST(test_single),        TEST(test_several_versions),
+                TEST(test_refused),      TEST(test_plugin_limit),  TEST(test_directory),
+                TEST(test_no_directory), TEST(test_fifo_and_size), TEST(test_subdirectory),
+                TEST(test_names),        TEST(test_record),        TEST(test_arguments_refused),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,8 +96,9 @@ static void test_subdirectory(void **state)
         KL_AUTOFREE char *sub = str_format("%s/net", f->conf);
 
         assert_int_equal(mkdir(sub, 0755), 0);
-        put_conf(f, "10.conflist", "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
-                                   "{\"type\":\"one\"}]}");
+        put_conf(f, "10.conflist",
+                 "{\"cniVersion\":\"1.1.0\",\"name\":\"net\",\"plugins\":["
+                 "{\"type\":\"one\"}]}");
         fixture_open(f);
         assert_int_equal(f->cni->config->n_plugins, 1);
         for (int i = 0; i < 3; i++)
@@ -122,8 +123,9 @@ static void test_noise(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_files), TEST(test_directory_comes_and_goes), TEST(test_link),
-                TEST(test_subdirectory), TEST(test_noise),
+                TEST(test_files), TEST(test_directory_comes_and_goes),
+                TEST(test_link),  TEST(test_subdirectory),
+                TEST(test_noise),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

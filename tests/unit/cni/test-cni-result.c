@@ -4,12 +4,15 @@
 
 #include "cni/cni-result.h"
 
-#define V2 "{\"cniVersion\":\"0.2.0\",\"ip4\":{\"ip\":\"10.1.0.2/24\",\"gateway\":\"10.1.0.1\"," \
-           "\"routes\":[{\"dst\":\"0.0.0.0/0\"}]},\"dns\":{\"nameservers\":[\"1.1.1.1\"]}}"
-#define V4 "{\"cniVersion\":\"0.4.0\",\"interfaces\":[{\"name\":\"eth0\",\"sandbox\":\"/x\"}]," \
-           "\"ips\":[{\"version\":\"4\",\"interface\":0,\"address\":\"10.1.0.2/24\"}]}"
-#define V10 "{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"eth0\",\"sandbox\":\"/x\"}]," \
-            "\"ips\":[{\"interface\":0,\"address\":\"10.1.0.2/24\"}]}"
+#define V2                                                                                         \
+        "{\"cniVersion\":\"0.2.0\",\"ip4\":{\"ip\":\"10.1.0.2/24\",\"gateway\":\"10.1.0.1\","      \
+        "\"routes\":[{\"dst\":\"0.0.0.0/0\"}]},\"dns\":{\"nameservers\":[\"1.1.1.1\"]}}"
+#define V4                                                                                         \
+        "{\"cniVersion\":\"0.4.0\",\"interfaces\":[{\"name\":\"eth0\",\"sandbox\":\"/x\"}],"       \
+        "\"ips\":[{\"version\":\"4\",\"interface\":0,\"address\":\"10.1.0.2/24\"}]}"
+#define V10                                                                                        \
+        "{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"eth0\",\"sandbox\":\"/x\"}],"       \
+        "\"ips\":[{\"interface\":0,\"address\":\"10.1.0.2/24\"}]}"
 
 static void assert_converted(const char *from, CniVersion version, const char *expected)
 {
@@ -74,7 +77,8 @@ static void test_ips(void **state)
                    "{\"interface\":2,\"address\":\"fd00::3/64\"}]}",
                    "10.0.0.3 fd00::3 ");
         assert_ips("{\"interfaces\":[{\"name\":\"net1\",\"sandbox\":\"/x\"}],\"ips\":["
-                   "{\"interface\":0,\"address\":\"10.0.0.2/8\"}]}", "10.0.0.2 ");
+                   "{\"interface\":0,\"address\":\"10.0.0.2/8\"}]}",
+                   "10.0.0.2 ");
         assert_ips("{\"ips\":[{\"address\":\"10.0.0.2/8\"}]}", "10.0.0.2 ");
         assert_ips("{\"ips\":[{\"interface\":7,\"address\":\"10.0.0.2/8\"}]}", "");
         assert_ips("{\"ips\":[{\"interface\":-1,\"address\":\"10.0.0.2/8\"}]}", "");
@@ -135,7 +139,7 @@ static void test_error(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_convert), cmocka_unit_test(test_ips),
+                cmocka_unit_test(test_convert),  cmocka_unit_test(test_ips),
                 cmocka_unit_test(test_ip_limit), cmocka_unit_test(test_garbage),
                 cmocka_unit_test(test_versions), cmocka_unit_test(test_error),
         };

@@ -105,6 +105,19 @@ static void test_ca_file_is_read(void **state)
         tree_remove(dir);
 }
 
+static void test_size_limit(void **state)
+{
+        char path[] = "/tmp/kubelite-kubeconfig-XXXXXX";
+        int fd = mkstemp(path);
+        KL_AUTO(kubeconfig_free) Kubeconfig *config = NULL;
+
+        assert_true(fd >= 0);
+        assert_int_equal(ftruncate(fd, (off_t)KUBECONFIG_SIZE_MAX + 1), 0);
+        close(fd);
+        assert_int_equal(kubeconfig_read_file(path, &config, NULL), -EFBIG);
+        unlink(path);
+}
+
 static void test_refusals(void **state)
 {
         refused("kind: Pod\n", -EINVAL, "k.conf: this is no kubeconfig (kind: Config)");
@@ -161,6 +174,7 @@ int main(void)
                 cmocka_unit_test(test_kubeadm),
                 cmocka_unit_test(test_inline_wins_and_paths_are_relative),
                 cmocka_unit_test(test_ca_file_is_read),
+                cmocka_unit_test(test_size_limit),
                 cmocka_unit_test(test_refusals),
                 cmocka_unit_test(test_base64),
         };

@@ -4,6 +4,8 @@
 
 #include "config/kubelet-config.h"
 
+#include "config/kubelet-config-internal.h"
+
 #include "base/file.h"
 #include "base/str.h"
 #include "codec/json.h"
@@ -318,6 +320,38 @@ static void test_print(void **state)
         assert_null(again->warnings);
 }
 
+static void test_limits(void **state)
+{
+        KL_AUTO(kubelet_config_free) KubeletConfig *config = fresh();
+        char dir[] = "/tmp/kubelite-config-XXXXXX";
+        KL_AUTOBUF text = BUF_INIT;
+        KL_AUTOFREE char *path = NULL;
+        KL_AUTOERR err = NULL;
+        KL_AUTOERR large = NULL;
+        KL_AUTOERR many = NULL;
+
+        buf_add_str(&text, HEADER "clusterDNS:\n");
+        for (int i = 0; i <= KUBELET_CONFIG_LIST_MAX; i++)
+                buf_add_str(&text, "- 10.0.0.1\n");
+        assert_int_equal(kubelet_config_read(config, "x", text.data, text.len, &err), -EINVAL);
+        assert_string_equal(kl_error_msg(err),
+                            "x: clusterDNS: 1025 elements, at most 1024 are allowed");
+
+        assert_non_null(mkdtemp(dir));
+        path = str_format("%s/large", dir);
+        while (text.len <= KUBELET_CONFIG_SIZE_MAX)
+                buf_add_str(&text, "# a comment\n");
+        assert_int_equal(file_replace(path, text.data, text.len, 0600, false), 0);
+        assert_int_equal(kubelet_config_read_file(config, path, &large), -EFBIG);
+        for (int i = 0; i <= KUBELET_CONFIG_DROPINS_MAX; i++) {
+                KL_AUTOFREE char *name = str_format("%s/%d.conf", dir, i);
+
+                assert_int_equal(file_replace(name, HEADER, strlen(HEADER), 0600, false), 0);
+        }
+        assert_int_equal(kubelet_config_read_dir(config, dir, &many), -E2BIG);
+        tree_remove(dir);
+}
+
 static void test_missing_file(void **state)
 {
         KL_AUTO(kubelet_config_free) KubeletConfig *config = fresh();
@@ -341,6 +375,7 @@ int main(void)
                 cmocka_unit_test(test_wrong_kind),
                 cmocka_unit_test(test_set_from_text),
                 cmocka_unit_test(test_print),
+                cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_missing_file),
         };
 

@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <setjmp.h>
 #include <stdarg.h>
+
 #include <cmocka.h>
 
 static uint64_t resolve(const char *add, const char *drop, bool privileged)

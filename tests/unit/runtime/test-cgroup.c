@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+
 #include <cmocka.h>
 
 #define UNIFIED "/sys/fs/cgroup/unified"
@@ -25,7 +26,8 @@ static char root[64];
 
 static CgroupTree *open_tree_of(bool v2)
 {
-        CgroupTreeOptions options = { .root = root, .force_v2 = v2,
+        CgroupTreeOptions options = { .root = root,
+                                      .force_v2 = v2,
                                       .mount_dir = v2 ? UNIFIED : NULL };
         CgroupTree *tree = NULL;
         KL_AUTOERR err = NULL;
@@ -100,10 +102,10 @@ static void test_paths(void **state)
 }
 
 static void expect_file(const CgroupTree *tree, const char *controller, const char *file,
-                         const char *value)
+                        const char *value)
 {
-        KL_AUTOFREE char *dir = cgroup_dir(tree, (size_t)cgroup_find(tree, controller),
-                                           "kubepods/podt/c");
+        KL_AUTOFREE char *dir =
+                cgroup_dir(tree, (size_t)cgroup_find(tree, controller), "kubepods/podt/c");
         KL_AUTOFREE char *path = str_format("%s/%s", dir, file);
         char line[64];
 
@@ -115,7 +117,9 @@ static void test_v1_limits(void **state)
 {
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = open_tree_of(false);
         Resources pod = { .cpu_shares = 512, .cpu_quota_us = 50000, .memory_bytes = 64 << 20 };
-        Resources c = { .cpu_shares = 102, .cpu_quota_us = 20000, .memory_bytes = 32 << 20, .pids = 50 };
+        Resources c = {
+                .cpu_shares = 102, .cpu_quota_us = 20000, .memory_bytes = 32 << 20, .pids = 50
+        };
         CgroupStats stats;
         KL_AUTOERR err = NULL;
 
@@ -198,8 +202,9 @@ static void test_v2_kill(void **state)
 /* Before Linux 5.14 there is no cgroup.kill. */
 static void test_v2_kill_old(void **state)
 {
-        CgroupTreeOptions options = { .root = root, .force_v2 = true, .mount_dir = UNIFIED,
-                                      .no_kill_file = true };
+        CgroupTreeOptions options = {
+                .root = root, .force_v2 = true, .mount_dir = UNIFIED, .no_kill_file = true
+        };
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = NULL;
         pid_t a;
 
@@ -253,7 +258,8 @@ static void device_access(const CgroupTree *tree, int *ret_mknod, int *ret_open)
 
                 if (cgroup_attach(tree, "kubepods/podt/c", 0) < 0)
                         _exit(1);
-                result[0] = mknod(path, S_IFCHR | 0600, makedev(MISC_MAJOR, FUSE_MINOR)) ? errno : 0;
+                result[0] =
+                        mknod(path, S_IFCHR | 0600, makedev(MISC_MAJOR, FUSE_MINOR)) ? errno : 0;
                 fd = open(path, O_RDWR | O_CLOEXEC);
                 result[1] = fd < 0 ? errno : 0;
                 fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -273,7 +279,8 @@ static void device_access(const CgroupTree *tree, int *ret_mknod, int *ret_open)
 static void check_devices(bool v2)
 {
         static const DeviceRule null_only[] = { { 'c', 1, 3, "rwm" } };
-        static const DeviceRule upstream[] = { { 'c', -1, -1, "m" }, { 'b', -1, -1, "m" },
+        static const DeviceRule upstream[] = { { 'c', -1, -1, "m" },
+                                               { 'b', -1, -1, "m" },
                                                { 'c', 1, 3, "rwm" } };
         static const DeviceRule all[] = { { 'a', -1, -1, "rwm" } };
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = open_tree_of(v2);
@@ -285,7 +292,8 @@ static void check_devices(bool v2)
         assert_int_equal(made, 0);
         assert_int_not_equal(opened, EPERM);
         if (!v2) {
-                assert_int_equal(cgroup_set_devices(tree, "kubepods/podt/c", null_only, 1, &err), 0);
+                assert_int_equal(cgroup_set_devices(tree, "kubepods/podt/c", null_only, 1, &err),
+                                 0);
                 device_access(tree, &made, &opened);
                 assert_int_equal(made, EPERM);
         }
@@ -329,7 +337,9 @@ static void test_v2_files(void **state)
         };
         char dir[] = "/tmp/test-cgroup2.XXXXXX";
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = NULL;
-        Resources res = { .cpu_shares = 1024, .cpu_quota_us = 20000, .memory_bytes = 32 << 20, .pids = 9 };
+        Resources res = {
+                .cpu_shares = 1024, .cpu_quota_us = 20000, .memory_bytes = 32 << 20, .pids = 9
+        };
         KL_AUTOFREE char *group = NULL;
         CgroupTreeOptions options = { .mount_dir = dir, .root = "/", .force_v2 = true };
 
@@ -340,8 +350,9 @@ static void test_v2_files(void **state)
         for (size_t i = 0; i < ELEMENTS(files); i++) {
                 KL_AUTOFREE char *path = str_format("%s/%s", group, files[i].file);
 
-                assert_int_equal(file_replace(path, files[i].before, strlen(files[i].before), 0644,
-                                              false), 0);
+                assert_int_equal(
+                        file_replace(path, files[i].before, strlen(files[i].before), 0644, false),
+                        0);
         }
         assert_int_equal(cgroup_apply(tree, "kubepods/podt/c", &res, false, NULL), 0);
         assert_int_equal(cgroup_apply_container(tree, "kubepods/podt/c", NULL), 0);
@@ -357,29 +368,34 @@ static void test_v2_files(void **state)
 
 static void test_systemd_root(void **state)
 {
-        CgroupTreeOptions options = { .mount_dir = "/tmp", .root = "/x/", .force_v2 = true,
-                                      .systemd = true };
+        char mount_dir[] = "/tmp/test-cgroup2.XXXXXX";
+        CgroupTreeOptions options = {
+                .mount_dir = mount_dir, .root = "/x/", .force_v2 = true, .systemd = true
+        };
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = NULL;
-        KL_AUTOFREE char *dir = NULL;
+        KL_AUTOFREE char *dir = NULL, *unit = NULL, *expected = NULL;
+        KL_AUTOERR err = NULL;
 
+        assert_non_null(mkdtemp(mount_dir));
+        assert_int_equal(cgroup_tree_new(&options, &tree, &err), -ENOENT);
+        assert_non_null(strstr(err->msg, "kubelite-pods.service is not running"));
+        unit = str_format("%s/system.slice/kubelite-pods.service", mount_dir);
+        assert_int_equal(dir_make_all(unit, 0755), 0);
         assert_int_equal(cgroup_tree_new(&options, &tree, NULL), 0);
         dir = cgroup_dir(tree, 0, "kubepods");
-        assert_string_equal(dir, "/tmp/system.slice/kubelite-pods.service/x/kubepods");
+        expected = str_format("%s/x/kubepods", unit);
+        assert_string_equal(dir, expected);
+        tree_remove(mount_dir);
 }
 
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_weights),
-                cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_v1_limits),
-                cmocka_unit_test(test_v1_kill),
-                cmocka_unit_test(test_fork_bomb),
-                cmocka_unit_test(test_v1_devices),
-                cmocka_unit_test(test_v2_kill),
-                cmocka_unit_test(test_v2_kill_old),
-                cmocka_unit_test(test_v2_devices),
-                cmocka_unit_test(test_v2_files),
+                cmocka_unit_test(test_weights),      cmocka_unit_test(test_paths),
+                cmocka_unit_test(test_v1_limits),    cmocka_unit_test(test_v1_kill),
+                cmocka_unit_test(test_fork_bomb),    cmocka_unit_test(test_v1_devices),
+                cmocka_unit_test(test_v2_kill),      cmocka_unit_test(test_v2_kill_old),
+                cmocka_unit_test(test_v2_devices),   cmocka_unit_test(test_v2_files),
                 cmocka_unit_test(test_systemd_root),
         };
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/resource.h>
+
 #include <cmocka.h>
 
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -22,17 +23,31 @@ static char *const env[] = { (char *)"PATH=/bin", NULL };
 static char *const layers[] = { (char *)"aa", (char *)"bb", NULL };
 
 static const DocumentContext context = {
-        .pod_uid = "u-1", .pod_namespace = "ns", .pod_name = "pod", .sandbox_id = ID,
-        .hostname = "host", .netns_path = "/run/netns/x", .cgroup_path = "kubepods/podu-1/c",
-        .caps_available = (1ULL << 41) - 1, .nofile_hard = 524288,
+        .pod_uid = "u-1",
+        .pod_namespace = "ns",
+        .pod_name = "pod",
+        .sandbox_id = ID,
+        .hostname = "host",
+        .netns_path = "/run/netns/x",
+        .cgroup_path = "kubepods/podu-1/c",
+        .caps_available = (1ULL << 41) - 1,
+        .nofile_hard = 524288,
 };
 
 static ContainerSpec base_spec(void)
 {
         return (ContainerSpec){
-                .id = ID, .name = "c", .image = "busybox", .layers = layers, .args = args,
-                .env = env, .cwd = "", .run_as_user = -1, .run_as_group = -1,
-                .allow_privilege_escalation = true, .seccomp = SECCOMP_RUNTIME_DEFAULT,
+                .id = ID,
+                .name = "c",
+                .image = "busybox",
+                .layers = layers,
+                .args = args,
+                .env = env,
+                .cwd = "",
+                .run_as_user = -1,
+                .run_as_group = -1,
+                .allow_privilege_escalation = true,
+                .seccomp = SECCOMP_RUNTIME_DEFAULT,
         };
 }
 
@@ -84,21 +99,24 @@ static void test_defaults(void **state)
 
         expect_json(v, "process.args", "[\"/bin/sh\",\"-c\",\"true\"]");
         expect_json(v, "process.cwd", "\"/\"");
-        expect_json(v, "process.capabilities.bounding",
-                    "[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FOWNER\",\"CAP_FSETID\",\"CAP_KILL\","
-                    "\"CAP_SETGID\",\"CAP_SETUID\",\"CAP_SETPCAP\",\"CAP_NET_BIND_SERVICE\","
-                    "\"CAP_NET_RAW\",\"CAP_SYS_CHROOT\",\"CAP_MKNOD\",\"CAP_AUDIT_WRITE\","
-                    "\"CAP_SETFCAP\"]");
+        expect_json(
+                v, "process.capabilities.bounding",
+                "[\"CAP_CHOWN\",\"CAP_DAC_OVERRIDE\",\"CAP_FOWNER\",\"CAP_FSETID\",\"CAP_KILL\","
+                "\"CAP_SETGID\",\"CAP_SETUID\",\"CAP_SETPCAP\",\"CAP_NET_BIND_SERVICE\","
+                "\"CAP_NET_RAW\",\"CAP_SYS_CHROOT\",\"CAP_MKNOD\",\"CAP_AUDIT_WRITE\","
+                "\"CAP_SETFCAP\"]");
         assert_null(value_path(v, "process.capabilities.inheritable"));
         assert_null(value_path(v, "process.capabilities.ambient"));
         expect_json(v, "process.rlimits",
                     "[{\"type\":\"RLIMIT_NOFILE\",\"soft\":1024,\"hard\":524288}]");
         expect_json(v, "process.noNewPrivileges", "false");
         expect_json(v, "linux.namespaces",
-                    "[{\"type\":\"mount\"},{\"type\":\"cgroup\"},{\"type\":\"pid\"},{\"type\":\"network\","
+                    "[{\"type\":\"mount\"},{\"type\":\"cgroup\"},{\"type\":\"pid\"},{\"type\":"
+                    "\"network\","
                     "\"path\":\"/run/netns/x\"},{\"type\":\"uts\"},{\"type\":\"ipc\"}]");
-        expect_json(v, "linux.readonlyPaths",
-                    "[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\",\"/proc/sys\",\"/proc/sysrq-trigger\"]");
+        expect_json(
+                v, "linux.readonlyPaths",
+                "[\"/proc/bus\",\"/proc/fs\",\"/proc/irq\",\"/proc/sys\",\"/proc/sysrq-trigger\"]");
         expect_json(v, "linux.rootfsPropagation", "\"rslave\"");
         expect_json(v, "linux.cgroupsPath", "\"/kubepods/podu-1/c\"");
         assert_int_equal(value_len(value_path(v, "linux.maskedPaths")), 12);
@@ -126,8 +144,9 @@ static void test_options(void **state)
         spec.read_only_root = true;
         spec.tty = true;
         spec.cwd = "/work";
-        spec.resources = (Resources){ .cpu_shares = 512, .cpu_quota_us = 50000, .memory_bytes = 1 << 20,
-                                      .pids = 9 };
+        spec.resources = (Resources){
+                .cpu_shares = 512, .cpu_quota_us = 50000, .memory_bytes = 1 << 20, .pids = 9
+        };
         v = render(&spec);
         expect_json(v, "process.user", "{\"uid\":1000,\"gid\":2000,\"additionalGids\":[7,8]}");
         expect_json(v, "process.rlimits", "[{\"type\":\"RLIMIT_NOFILE\",\"soft\":5,\"hard\":6}]");
@@ -188,10 +207,15 @@ static void test_mounts(void **state)
 static void test_mount_targets(void **state)
 {
         static const char *const refused[] = {
-                "/", "/proc/self", "/proc/sys", "/proc/../proc/1/attr", "//proc/./sysrq-trigger",
+                "/",
+                "/proc/self",
+                "/proc/sys",
+                "/proc/../proc/1/attr",
+                "//proc/./sysrq-trigger",
                 "/proc/sys/kernel/core_pattern",
         };
-        static const char *const allowed[] = { "/proc/meminfo", "/proc/net/dev", "/proc", "/process" };
+        static const char *const allowed[] = { "/proc/meminfo", "/proc/net/dev", "/proc",
+                                               "/process" };
         MountSpec mount = { "/x", -1, NULL, false, false, PROPAGATION_NONE };
         ContainerSpec spec = base_spec();
 
@@ -217,7 +241,8 @@ static void test_mount_targets(void **state)
 static void test_users(void **state)
 {
         static const char *const bad[] = {
-                "4294967296", "2147483648", "-1", "+0", "0:4294967296", "99999999999999999999999", "1:-1",
+                "4294967296", "2147483648", "-1", "+0", "0:4294967296", "99999999999999999999999",
+                "1:-1",
         };
         static const char *const good[] = { "", "0:0", "1000", "app:staff", "2147483647", "1a" };
         ContainerSpec spec = base_spec();
@@ -252,7 +277,8 @@ static void test_non_root(void **state)
         refuse(&spec, "CreateContainerConfigError", "image will run as root");
         spec.image_user = "app";
         refuse(&spec, "CreateContainerConfigError",
-               "container has runAsNonRoot and image has non-numeric user (app), cannot verify user "
+               "container has runAsNonRoot and image has non-numeric user (app), cannot verify "
+               "user "
                "is non-root");
         spec.run_as_user = 0;
         refuse(&spec, "CreateContainerConfigError",
@@ -328,8 +354,10 @@ static void test_signals(void **state)
 static void test_paths(void **state)
 {
         static const char *const cases[][2] = {
-                { "/", "/" }, { "//", "/" }, { "/a/", "/a" }, { "/a//b/./c", "/a/b/c" },
-                { "/a/../../b", "/b" }, { "/..", "/" }, { "/a/b/..", "/a" }, { "/a/...", "/a/..." },
+                { "/", "/" },           { "//", "/" },
+                { "/a/", "/a" },        { "/a//b/./c", "/a/b/c" },
+                { "/a/../../b", "/b" }, { "/..", "/" },
+                { "/a/b/..", "/a" },    { "/a/...", "/a/..." },
         };
         KL_AUTO(arena_free) Arena *arena = arena_new();
 
@@ -366,18 +394,12 @@ static void test_devices(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_defaults),
-                cmocka_unit_test(test_options),
-                cmocka_unit_test(test_privileged),
-                cmocka_unit_test(test_mounts),
-                cmocka_unit_test(test_mount_targets),
-                cmocka_unit_test(test_users),
-                cmocka_unit_test(test_non_root),
-                cmocka_unit_test(test_refusals),
-                cmocka_unit_test(test_layers_max),
-                cmocka_unit_test(test_signals),
-                cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_devices),
+                cmocka_unit_test(test_defaults),      cmocka_unit_test(test_options),
+                cmocka_unit_test(test_privileged),    cmocka_unit_test(test_mounts),
+                cmocka_unit_test(test_mount_targets), cmocka_unit_test(test_users),
+                cmocka_unit_test(test_non_root),      cmocka_unit_test(test_refusals),
+                cmocka_unit_test(test_layers_max),    cmocka_unit_test(test_signals),
+                cmocka_unit_test(test_paths),         cmocka_unit_test(test_devices),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,392 +2,18 @@
 
 /*
  * The whole runtime against the real kernel and the real shim (KUBELITE_SHIM, or the one in the
- * build tree). Containers run busybox from a layer that is made here. Every test ends with nothing
- * left of its pods: no process, mount, group or file.
+ * build tree). Every test ends with nothing left of its pods: no process, mount, group or file.
  */
 
-#include "runtime/runtime-internal.h"
+#include "tests/unit/runtime/node.h"
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/log.h"
 #include "base/str.h"
 
 #include <fcntl.h>
-#include <libgen.h>
-#include <limits.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <cmocka.h>
-
-#define WAIT_MS 30000
-#define BUSYBOX "/bin/busybox"
-
-static char base[128], cgroup_root[64], shim_path[PATH_MAX];
-
-/* --- what a test sees --- */
-
-typedef struct Seen {
-        char id[65];
-        ContainerState state;
-        pid_t pid;
-        int exit_code, changes;
-        bool oom_killed;
-        char reason[64], message[512];
-        uint32_t uid, gid;
-} Seen;
-
-typedef struct Pod {
-        Sandbox *sandbox;
-        char uid[48], id[65];
-        bool ready, failed, lost, destroyed;
-        char netns[PATH_MAX], error[512];
-        Seen seen[16];
-        size_t n_seen;
-} Pod;
-
-static Loop *loop;
-static Runtime *runtime;
-static bool timed_out;
-
-static void on_timeout(Timer *timer, void *data)
-{
-        timed_out = true;
-}
-
-#define WAIT_FOR(condition)                                                                        \
-        do {                                                                                       \
-                Timer *timer_ = timer_new(loop, on_timeout, NULL);                                 \
-                timed_out = false;                                                                 \
-                timer_start(timer_, WAIT_MS);                                                      \
-                while (!(condition) && !timed_out)                                                 \
-                        loop_turn(loop, true);                                                     \
-                timer_free(timer_);                                                                \
-                if (!(condition))                                                                  \
-                        fail_msg("waited in vain for: %s", #condition);                            \
-        } while (0)
-
-static Seen *seen_of(Pod *pod, const char *id)
-{
-        for (size_t i = 0; i < pod->n_seen; i++)
-                if (str_eq(pod->seen[i].id, id))
-                        return &pod->seen[i];
-        assert_true(pod->n_seen < ELEMENTS(pod->seen));
-        snprintf(pod->seen[pod->n_seen].id, sizeof(pod->seen[0].id), "%s", id);
-        return &pod->seen[pod->n_seen++];
-}
-
-static void see(Pod *pod, const ContainerInfo *info)
-{
-        Seen *s = seen_of(pod, info->id);
-
-        s->state = info->state;
-        s->pid = info->pid;
-        s->exit_code = info->exit_code;
-        s->oom_killed = info->oom_killed;
-        s->uid = info->uid;
-        s->gid = info->gid;
-        s->changes++;
-        snprintf(s->reason, sizeof(s->reason), "%s", info->reason);
-        snprintf(s->message, sizeof(s->message), "%s", info->message);
-        if (s->message[0] && getenv("KUBELITE_TEST_VERBOSE"))
-                print_message("container: %s: %s\n", s->reason, s->message);
-}
-
-static void on_ready(Sandbox *sandbox, const char *netns_path, void *data)
-{
-        Pod *pod = data;
-
-        pod->ready = true;
-        snprintf(pod->netns, sizeof(pod->netns), "%s", netns_path);
-}
-
-static void on_failed(Sandbox *sandbox, const KlError *error, void *data)
-{
-        Pod *pod = data;
-
-        pod->failed = true;
-        snprintf(pod->error, sizeof(pod->error), "%s", kl_error_msg(error));
-}
-
-static void on_changed(Sandbox *sandbox, const ContainerInfo *info, void *data)
-{
-        see(data, info);
-}
-
-static void on_lost(Sandbox *sandbox, void *data)
-{
-        ((Pod *)data)->lost = true;
-}
-
-static void on_destroyed(Sandbox *sandbox, void *data)
-{
-        ((Pod *)data)->destroyed = true;
-}
-
-static const SandboxEvents events = {
-        .ready = on_ready, .failed = on_failed, .container_changed = on_changed, .lost = on_lost,
-        .destroyed = on_destroyed,
-};
-
-/* --- the node --- */
-
-static void make_link(const char *name)
-{
-        KL_AUTOFREE char *path = str_format("%s/layers/l0/bin/%s", base, name);
-
-        assert_int_equal(symlink("busybox", path), 0);
-}
-
-static void make_layer(void)
-{
-        static const char *const tools[] = { "sh", "echo", "sleep", "cat", "mknod", "tail", "id", "true",
-                                             "mount", "ls", "touch", "hostname", "dd", "head", "yes",
-                                             "setsid", "grep", "stat", "mkdir" };
-        static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
-        KL_AUTOFREE char *bin = str_format("%s/layers/l0/bin", base);
-        KL_AUTOFREE char *etc = str_format("%s/layers/l0/etc", base);
-        KL_AUTOFREE char *file = str_format("%s/busybox", bin);
-        KL_AUTOFREE char *users = str_format("%s/passwd", etc), *text = NULL;
-        size_t len;
-
-        assert_int_equal(dir_make_all(bin, 0755), 0);
-        assert_int_equal(dir_make_all(etc, 0755), 0);
-        assert_int_equal(file_read(BUSYBOX, 16 << 20, &text, &len), 0);
-        assert_int_equal(file_replace(file, text, len, 0755, false), 0);
-        assert_int_equal(file_replace(users, passwd, sizeof(passwd) - 1, 0644, false), 0);
-        for (size_t i = 0; i < ELEMENTS(tools); i++)
-                make_link(tools[i]);
-}
-
-static void runtime_up(void)
-{
-        KL_AUTOFREE char *state = str_format("%s/state", base), *data = str_format("%s/data", base);
-        KL_AUTOFREE char *layers = str_format("%s/layers", base), *seccomp = str_format("%s/seccomp", base);
-        RuntimeOptions options = { .state_dir = state, .data_dir = data, .layers_dir = layers,
-                                   .seccomp_dir = seccomp, .shim_path = shim_path,
-                                   .cgroup_root = cgroup_root };
-        KL_AUTOERR err = NULL;
-
-        dir_make_all(seccomp, 0755);
-        if (runtime_new(loop, &options, &runtime, &err) < 0)
-                fail_msg("%s", kl_error_msg(err));
-}
-
-static int set_up(void **state)
-{
-        snprintf(base, sizeof(base), "/tmp/kubelite-runtime-%d", getpid());
-        snprintf(cgroup_root, sizeof(cgroup_root), "/kubelite-test-%d", getpid());
-        tree_remove(base);
-        make_layer();
-        assert_int_equal(loop_new(&loop, NULL), 0);
-        runtime_up();
-        return 0;
-}
-
-static bool gc_idle(void)
-{
-        return !runtime->gc_worker && list_empty(&runtime->gc_queue);
-}
-
-/* What a failed test left: its Pod is gone, so nobody is told. */
-static void destroy_rest(void)
-{
-        static Pod nobody;
-        Sandbox *s;
-
-        for (size_t i = 0; map_next(runtime->sandboxes, &i, NULL, &s);) {
-                sandbox_set_events(s, &events, &nobody);
-                nobody.n_seen = 0;
-                sandbox_destroy(s, true);
-        }
-        WAIT_FOR(map_len(runtime->sandboxes) == 0);
-}
-
-static int after_each(void **state)
-{
-        if (!runtime)
-                runtime_up();
-        destroy_rest();
-        return 0;
-}
-
-static int tear_down(void **state)
-{
-        CgroupTree *tree;
-        CgroupTreeOptions options = { .root = cgroup_root };
-
-        destroy_rest();
-        WAIT_FOR(gc_idle());
-        runtime = runtime_free(runtime);
-        loop = loop_free(loop);
-        assert_int_equal(cgroup_tree_new(&options, &tree, NULL), 0);
-        assert_int_equal(cgroup_remove(tree, "kubepods", 5000), 0);
-        for (size_t i = 0; i < cgroup_n_hierarchies(tree); i++)
-                assert_int_equal(rmdir(tree->hierarchies[i].dir), 0);
-        cgroup_tree_free(tree);
-        assert_int_equal(tree_remove(base), 0);
-        return 0;
-}
-
-static SandboxSpec pod_spec(Pod *pod)
-{
-        if (!pod->id[0]) {
-                random_hex(pod->id, 32);
-                random_hex(pod->uid, 16);
-        }
-        return (SandboxSpec){ .id = pod->id, .pod_uid = pod->uid, .pod_namespace = "ns", .pod_name = "pod",
-                              .hostname = "box", .qos = QOS_BURSTABLE,
-                              .resources = { .cpu_shares = 200 } };
-}
-
-static void create(Pod *pod, const SandboxSpec *spec)
-{
-        KL_AUTOERR err = NULL;
-
-        if (sandbox_create(runtime, spec, &events, pod, &pod->sandbox, &err) < 0)
-                fail_msg("%s", kl_error_msg(err));
-        assert_false(pod->ready);
-}
-
-static void up(Pod *pod)
-{
-        SandboxSpec spec = pod_spec(pod);
-
-        create(pod, &spec);
-        WAIT_FOR(pod->ready || pod->failed);
-        if (pod->failed)
-                fail_msg("%s", pod->error);
-}
-
-/* Nothing is left of a pod. */
-static void expect_nothing(const Pod *pod, bool records)
-{
-        KL_AUTOFREE char *text = NULL;
-        KL_AUTOFREE char *dir = str_format("%s/state/pods/%s", base, pod->uid);
-        struct stat st;
-        size_t len;
-
-        WAIT_FOR(gc_idle());
-        assert_int_equal(file_read("/proc/self/mountinfo", 16 << 20, &text, &len), 0);
-        assert_null(strstr(text, pod->uid));
-        assert_null(strstr(text, pod->id));
-        for (QosClass qos = QOS_GUARANTEED; qos <= QOS_BEST_EFFORT; qos++)
-                for (size_t i = 0; i < cgroup_n_hierarchies(runtime->tree); i++) {
-                        KL_AUTOFREE char *path = cgroup_pod_path(qos, pod->uid);
-                        KL_AUTOFREE char *group = cgroup_dir(runtime->tree, i, path);
-
-                        assert_int_equal(stat(group, &st), -1);
-                }
-        if (pod->netns[0])
-                assert_int_equal(lstat(pod->netns, &st), -1);
-        if (!records)
-                return;
-        assert_int_equal(stat(dir, &st), -1);
-        for (size_t i = 0; i < pod->n_seen; i++) {
-                KL_AUTOFREE char *data = str_format("%s/data/%s", base, pod->seen[i].id);
-
-                assert_int_equal(stat(data, &st), -1);
-        }
-}
-
-static void down(Pod *pod)
-{
-        sandbox_destroy(pod->sandbox, true);
-        WAIT_FOR(pod->destroyed);
-        expect_nothing(pod, true);
-}
-
-/* --- containers --- */
-
-typedef struct Box {
-        ContainerSpec spec;
-        char id[65], log[PATH_MAX];
-        char *args[4];
-} Box;
-
-static char *const layers[] = { (char *)"l0", NULL };
-static char *const env[] = { (char *)"PATH=/bin", NULL };
-
-static void box_init(Box *box, const char *script)
-{
-        random_hex(box->id, 32);
-        snprintf(box->log, sizeof(box->log), "%s/%s.log", base, box->id);
-        box->args[0] = (char *)"/bin/sh";
-        box->args[1] = (char *)"-c";
-        box->args[2] = (char *)script;
-        box->args[3] = NULL;
-        box->spec = (ContainerSpec){
-                .id = box->id, .name = "c", .image = "img", .image_id = "i", .image_ref = "r",
-                .spec_hash = "h", .layers = layers, .args = box->args, .env = env, .cwd = "",
-                .run_as_user = -1, .run_as_group = -1, .allow_privilege_escalation = true,
-                .seccomp = SECCOMP_RUNTIME_DEFAULT, .log_path = box->log,
-        };
-}
-
-static Seen *start(Pod *pod, Box *box)
-{
-        KL_AUTOERR err = NULL;
-        Seen *s = seen_of(pod, box->id);
-
-        if (sandbox_start_container(pod->sandbox, &box->spec, &err) < 0)
-                fail_msg("%s", kl_error_msg(err));
-        assert_int_equal(s->changes, 0);
-        return s;
-}
-
-static Seen *run_to_end(Pod *pod, Box *box)
-{
-        Seen *s = start(pod, box);
-
-        WAIT_FOR(s->state == CONTAINER_EXITED);
-        return s;
-}
-
-/* The log's lines without their heads, joined. */
-static char *log_of(const Box *box)
-{
-        KL_AUTOFREE char *text = NULL;
-        KL_AUTOBUF buf = BUF_INIT;
-        char *save = NULL;
-
-        if (file_read(box->log, 1 << 20, &text, NULL) < 0)
-                return strdup("");
-        for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-                char *p = strchr(line, ' ');
-
-                p = p ? strchr(p + 1, ' ') : NULL;
-                p = p ? strchr(p + 1, ' ') : NULL;
-                if (p)
-                        buf_addf(&buf, "%s\n", p + 1);
-        }
-        return buf.len ? buf_steal(&buf) : strdup("");
-}
-
-static bool log_has(const Box *box, const char *text)
-{
-        KL_AUTOFREE char *log = log_of(box);
-
-        return strstr(log, text) != NULL;
-}
-
-static void expect_log(const Box *box, const char *text)
-{
-        uint64_t end = time_monotonic_ms() + 3000;
-
-        while (!log_has(box, text) && time_monotonic_ms() < end)
-                usleep(2000);
-        if (!log_has(box, text)) {
-                KL_AUTOFREE char *log = log_of(box);
-
-                fail_msg("'%s' is not in the log: %s", text, log);
-        }
-}
-
-/* --- tests --- */
 
 static void test_life(void **state)
 {
@@ -462,7 +88,8 @@ static void test_stop(void **state)
         c = start(&pod, &early);
         sandbox_stop_container(pod.sandbox, early.id, 0);
         WAIT_FOR(c->state == CONTAINER_EXITED);
-        assert_int_equal(c->exit_code, 137);
+        /* Before or after its program was reached. */
+        assert_true(c->exit_code == 137 || c->exit_code == 128);
         down(&pod);
 }
 
@@ -486,12 +113,18 @@ static void on_exec(Exec *exec, int exit_code, bool late, const char *output, si
         snprintf(ran->error, sizeof(ran->error), "%s", error ? kl_error_msg(error) : "");
 }
 
-static void exec_in(Pod *pod, const char *id, const char *script, uint64_t timeout_ms, size_t out_max,
-                    Ran *ran)
+static void exec_in(Pod *pod, const char *id, const char *script, uint64_t timeout_ms,
+                    size_t out_max, Ran *ran)
 {
         char *args[] = { (char *)"/bin/sh", (char *)"-c", (char *)script, NULL };
-        ExecSpec spec = { .args = args, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1,
-                          .out_max = out_max, .timeout_ms = timeout_ms, .done = on_exec, .data = ran };
+        ExecSpec spec = { .args = args,
+                          .stdin_fd = -1,
+                          .stdout_fd = -1,
+                          .stderr_fd = -1,
+                          .out_max = out_max,
+                          .timeout_ms = timeout_ms,
+                          .done = on_exec,
+                          .data = ran };
         KL_AUTOERR err = NULL;
         Exec *exec;
 
@@ -510,8 +143,13 @@ static void test_exec(void **state)
         Exec *exec;
         char *args[] = { (char *)"/no/such", NULL };
         char *sleeper[] = { (char *)"/bin/sleep", (char *)"1000", NULL };
-        ExecSpec spec = { .args = args, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .out_max = 100,
-                          .done = on_exec, .data = &ran };
+        ExecSpec spec = { .args = args,
+                          .stdin_fd = -1,
+                          .stdout_fd = -1,
+                          .stderr_fd = -1,
+                          .out_max = 100,
+                          .done = on_exec,
+                          .data = &ran };
 
         up(&pod);
         box_init(&box, "sleep 1000");
@@ -628,9 +266,9 @@ static void test_start_errors(void **state)
 
 static void test_localhost_profile(void **state)
 {
-        static const char profile[] =
-                "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":[\"mkdir\",\"mkdirat\"],"
-                "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":1}]}";
+        static const char profile[] = "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{"
+                                      "\"names\":[\"mkdir\",\"mkdirat\"],"
+                                      "\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":1}]}";
         KL_AUTOFREE char *path = str_format("%s/seccomp/p.json", base);
         Pod pod = { .id = "" };
         KL_AUTOERR err = NULL;
@@ -656,7 +294,8 @@ static void test_localhost_profile(void **state)
 
 static void test_volume(void **state)
 {
-        KL_AUTOFREE char *dir = str_format("%s/volume", base), *file = str_format("%s/volume/f", base);
+        KL_AUTOFREE char *dir = str_format("%s/volume", base),
+                         *file = str_format("%s/volume/f", base);
         Pod pod = { .id = "" };
         Box box;
 
@@ -687,9 +326,10 @@ static void test_privileged(void **state)
         WAIT_FOR(pod.ready || pod.failed);
         assert_string_equal(pod.error, "");
         assert_string_equal(pod.netns, "");
-        box_init(&box, "grep -E 'CapEff|Seccomp:' /proc/self/status; ls -l /dev/kmsg;"
-                       "touch /sys/fs/cgroup/x 2>&1; mkdir /m; mount -t tmpfs none /m && echo mounted;"
-                       "cat /proc/1/comm; echo $$");
+        box_init(&box,
+                 "grep -E 'CapEff|Seccomp:' /proc/self/status; ls -l /dev/kmsg;"
+                 "touch /sys/fs/cgroup/x 2>&1; mkdir /m; mount -t tmpfs none /m && echo mounted;"
+                 "cat /proc/1/comm; echo $$");
         box.spec.privileged = true;
         run_to_end(&pod, &box);
         caps = str_format("CapEff:\t%016llx", (unsigned long long)runtime->caps_available);
@@ -700,84 +340,63 @@ static void test_privileged(void **state)
         down(&pod);
 }
 
-static bool alive(pid_t pid)
+static void read_until(int fd, const char *text)
 {
-        KL_AUTOFREE char *path = str_format("/proc/%d/stat", pid), *text = NULL;
-        const char *state;
+        char got[256] = "";
+        size_t n = 0;
 
-        if (file_read(path, 4096, &text, NULL) < 0)
-                return false;
-        state = strrchr(text, ')');
-        return state && state[2] != 'Z' && state[2] != 'X';
+        while (!strstr(got, text) && n < sizeof(got) - 1) {
+                ssize_t r = read(fd, got + n, sizeof(got) - 1 - n);
+
+                if (r <= 0)
+                        fail_msg("'%s' did not come, only '%s'", text, got);
+                n += (size_t)r;
+                got[n] = '\0';
+        }
 }
 
-static void freeze(const Pod *pod, const char *id)
+/* Standard input by attachment, usage, and a log that is moved away. */
+static void test_streams(void **state)
 {
-        int i = cgroup_find(runtime->tree, "freezer");
-        KL_AUTOFREE char *path = str_format("%s/%s", pod->sandbox->cgroup, id);
-        KL_AUTOFREE char *dir = i < 0 ? NULL : cgroup_dir(runtime->tree, (size_t)i, path);
-        KL_AUTOFREE char *file = dir ? str_format("%s/freezer.state", dir) : NULL;
-
-        if (file)
-                assert_int_equal(file_write(file, "FROZEN"), 0);
-}
-
-/* Also what left its session and its parent, in the host's pid namespace, frozen as well. */
-static void test_lost_shim(void **state)
-{
+        KL_AUTOFD int log_fd = -1;
+        KL_AUTOFREE char *moved = NULL;
         Pod pod = { .id = "" };
-        SandboxSpec spec = pod_spec(&pod);
-        Box box, done;
-        Seen *s, *d;
-        pid_t shim, daemonized;
-        KL_AUTOFREE char *log = NULL;
+        CgroupStats stats;
+        Box box;
+        Seen *s;
+        int in[2], out[2];
 
-        spec.host_pid = true;
-        create(&pod, &spec);
-        WAIT_FOR(pod.ready);
-        box_init(&box, "setsid sh -c 'sleep 1000 & echo $!'; sleep 1000");
-        box_init(&done, "exit 4");
-        d = run_to_end(&pod, &done);
+        up(&pod);
+        box_init(&box, "echo first; while read line; do echo got $line; done; exit 2");
+        box.spec.stdin_open = true;
+        box.spec.stdin_once = true;
         s = start(&pod, &box);
         WAIT_FOR(s->state == CONTAINER_RUNNING);
-        for (int i = 0; i < 500; i++) {
-                free(log);
-                log = log_of(&box);
-                if (log[0])
-                        break;
-                usleep(5000);
-        }
-        daemonized = atoi(log);
-        assert_true(daemonized > 1 && alive(daemonized));
-        shim = shim_client_pid(pod.sandbox->client);
-        assert_true(shim > 1);
-        freeze(&pod, box.id);
-        assert_int_equal(kill(shim, SIGKILL), 0);
-        WAIT_FOR(pod.lost);
-        assert_int_equal(s->state, CONTAINER_EXITED);
-        assert_int_equal(s->exit_code, 137);
-        assert_string_equal(s->reason, "ContainerStatusUnknown");
-        assert_int_equal(d->exit_code, 4);
-        assert_false(alive(daemonized));
-        assert_false(alive(shim));
-        /* The records stay for the pod's next sandbox. */
-        sandbox_destroy(pod.sandbox, false);
-        WAIT_FOR(pod.destroyed);
-        expect_nothing(&pod, false);
-        pod.destroyed = pod.ready = false;
-        random_hex(pod.id, 32);
-        spec.id = pod.id;
-        create(&pod, &spec);
-        WAIT_FOR(pod.ready);
-        {
-                ContainerInfo info;
-
-                assert_true(sandbox_container(pod.sandbox, box.id, &info));
-                assert_string_equal(info.reason, "ContainerStatusUnknown");
-                assert_int_equal(info.exit_code, 137);
-                assert_true(sandbox_container(pod.sandbox, done.id, &info));
-                assert_int_equal(info.exit_code, 4);
-        }
+        expect_log(&box, "first");
+        assert_int_equal(sandbox_stats(pod.sandbox, box.id, &stats), 0);
+        assert_true(stats.pids > 0 && stats.memory_usage_bytes > 0);
+        assert_int_equal(sandbox_stats(pod.sandbox, NULL, &stats), 0);
+        assert_true(stats.cpu_usage_us > 0);
+        moved = str_format("%s.1", box.log);
+        assert_int_equal(rename(box.log, moved), 0);
+        log_fd = open(box.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+        assert_int_equal(sandbox_reopen_log(pod.sandbox, box.id, log_fd), 0);
+        assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+        assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+        assert_int_equal(sandbox_attach(pod.sandbox, box.id, in[0], out[1], -1), 0);
+        for (int i = 0; i < 5; i++)
+                turn();
+        close(in[0]);
+        close(out[1]);
+        assert_int_equal(write(in[1], "x\n", 2), 2);
+        read_until(out[0], "got x");
+        close(in[1]);
+        WAIT_FOR(s->state == CONTAINER_EXITED);
+        assert_int_equal(s->exit_code, 2);
+        expect_log(&box, "got x");
+        assert_false(log_has(&box, "first"));
+        assert_int_equal(sandbox_stats(pod.sandbox, box.id, &stats), -ENOENT);
+        close(out[0]);
         down(&pod);
 }
 
@@ -795,16 +414,6 @@ static void test_failed(void **state)
         assert_string_not_equal(pod.error, "");
         expect_nothing(&pod, true);
         down(&pod);
-}
-
-/* One turn that ends even if nothing happens. */
-static void turn(void)
-{
-        Timer *timer = timer_new(loop, on_timeout, NULL);
-
-        timer_start(timer, 50);
-        loop_turn(loop, true);
-        timer_free(timer);
 }
 
 /* Destroyed at every moment of its youth. */
@@ -833,141 +442,6 @@ static void test_early_destroy(void **state)
                         turn();
                 down(&pod);
         }
-}
-
-/* --- adoption --- */
-
-typedef struct Found {
-        AdoptedSandbox one[64];
-        size_t n;
-        bool done;
-        Pod *pods;
-        size_t n_pods;
-} Found;
-
-static void on_found(const AdoptedSandbox *adopted, void *data)
-{
-        Found *found = data;
-
-        found->one[found->n++] = *adopted;
-        for (size_t i = 0; i < found->n_pods; i++)
-                if (str_eq(found->pods[i].uid, adopted->spec.pod_uid)) {
-                        found->pods[i].sandbox = adopted->sandbox;
-                        sandbox_set_events(adopted->sandbox, &events, &found->pods[i]);
-                }
-}
-
-static void on_adopted(void *data)
-{
-        ((Found *)data)->done = true;
-}
-
-static void adopt(Found *found)
-{
-        KL_AUTOERR err = NULL;
-
-        if (runtime_adopt(runtime, on_found, on_adopted, found, &err) < 0)
-                fail_msg("%s", kl_error_msg(err));
-        assert_int_equal(found->n, 0);
-        WAIT_FOR(found->done);
-}
-
-static void test_adopt(void **state)
-{
-        Pod pods[2] = { { .id = "" }, { .id = "" } };
-        Found found = { .pods = pods, .n_pods = 2 };
-        Box running, ended, meanwhile;
-        Seen *r, *e, *m;
-        ContainerInfo info;
-        pid_t pid, shim;
-
-        up(&pods[0]);
-        up(&pods[1]);
-        box_init(&running, "sleep 1000");
-        box_init(&ended, "exit 9");
-        box_init(&meanwhile, "while ! cat /v/go; do sleep 0.02; done; exit 6");
-        meanwhile.spec.mounts = &(MountSpec){ base, -1, "/v", false, false, PROPAGATION_NONE };
-        meanwhile.spec.n_mounts = 1;
-        r = start(&pods[0], &running);
-        m = start(&pods[0], &meanwhile);
-        e = run_to_end(&pods[0], &ended);
-        assert_int_equal(e->exit_code, 9);
-        WAIT_FOR(r->state == CONTAINER_RUNNING && m->state == CONTAINER_RUNNING);
-        pid = r->pid;
-        shim = shim_client_pid(pods[1].sandbox->client);
-        runtime = runtime_free(runtime);
-        assert_true(alive(pid));
-        /* One shim dies and one container ends while there is no daemon. */
-        kill(shim, SIGKILL);
-        {
-                KL_AUTOFREE char *go = str_format("%s/go", base);
-
-                assert_int_equal(file_replace(go, "", 0, 0644, false), 0);
-        }
-        while (alive(m->pid))
-                usleep(1000);
-        runtime_up();
-        adopt(&found);
-        assert_int_equal(found.n, 2);
-        for (size_t i = 0; i < 2; i++)
-                assert_int_equal(found.one[i].lost, found.one[i].sandbox == pods[1].sandbox);
-        assert_string_equal(sandbox_netns(pods[0].sandbox), pods[0].netns);
-        assert_true(sandbox_container(pods[0].sandbox, running.id, &info));
-        assert_int_equal(info.state, CONTAINER_RUNNING);
-        assert_int_equal(info.pid, pid);
-        assert_true(alive(pid));
-        assert_string_equal(info.image_ref, "r");
-        assert_true(sandbox_container(pods[0].sandbox, ended.id, &info));
-        assert_int_equal(info.exit_code, 9);
-        WAIT_FOR(sandbox_container(pods[0].sandbox, meanwhile.id, &info) &&
-                 info.state == CONTAINER_EXITED);
-        assert_int_equal(info.exit_code, 6);
-        sandbox_stop_container(pods[0].sandbox, running.id, 0);
-        WAIT_FOR(r->state == CONTAINER_EXITED);
-        assert_int_equal(r->exit_code, 137);
-        down(&pods[0]);
-        down(&pods[1]);
-}
-
-/* Records of another boot, and what nobody knows. */
-static void test_adopt_other_boot(void **state)
-{
-        Pod pod = { .id = "" };
-        SandboxSpec spec = pod_spec(&pod);
-        Found found = { .pods = &pod, .n_pods = 1 };
-        KL_AUTOFREE char *dir = str_format("%s/state/pods/%s", base, pod.uid);
-        KL_AUTOFREE char *broken = str_format("%s/state/pods/broken", base);
-        KL_AUTOFREE char *orphan = NULL, *record = NULL;
-        ContainerRecord meta = { .name = "c", .image = "i", .image_id = "", .image_ref = "",
-                                 .spec_hash = "", .attempt = 2, .created_us = 5 };
-        ContainerInfo info;
-        struct stat st;
-        char id[65], other[65];
-
-        random_hex(id, 32);
-        random_hex(other, 32);
-        meta.id = id;
-        orphan = str_format("%s/data/%s/upper", base, other);
-        record = str_format("%s/containers/%s", dir, id);
-        assert_int_equal(dir_make_all(record, 0700), 0);
-        assert_int_equal(dir_make_all(broken, 0700), 0);
-        assert_int_equal(dir_make_all(orphan, 0700), 0);
-        assert_int_equal(store_write_sandbox(dir, &spec, "another-boot", NULL), 0);
-        assert_int_equal(store_write_container(record, &meta, NULL), 0);
-        assert_int_equal(cgroup_create(runtime->tree, "kubepods/podnobody", true, NULL), 0);
-        adopt(&found);
-        assert_int_equal(found.n, 1);
-        assert_true(found.one[0].lost);
-        assert_string_equal(found.one[0].spec.pod_name, "pod");
-        assert_true(sandbox_container(pod.sandbox, id, &info));
-        assert_int_equal(info.state, CONTAINER_EXITED);
-        assert_int_equal(info.exit_code, 137);
-        assert_int_equal(info.attempt, 2);
-        assert_string_equal(info.reason, "ContainerStatusUnknown");
-        assert_int_equal(stat(broken, &st), -1);
-        assert_int_equal(stat(orphan, &st), -1);
-        assert_int_equal(cgroup_remove(runtime->tree, "kubepods/podnobody", 0), 0);
-        down(&pod);
 }
 
 /* --- many, and how long it takes --- */
@@ -999,8 +473,8 @@ static void test_many(void **state)
                 sandbox_destroy(pods[i].sandbox, true);
         for (size_t i = 0; i < MANY; i++)
                 WAIT_FOR(pods[i].destroyed);
-        print_message("%d sandboxes: ready %.1f ms, running %.1f ms, destroyed %.1f ms each\n", MANY,
-                      (double)(ready_us - start_us) / MANY / 1000,
+        print_message("%d sandboxes: ready %.1f ms, running %.1f ms, destroyed %.1f ms each\n",
+                      MANY, (double)(ready_us - start_us) / MANY / 1000,
                       (double)(running_us - ready_us) / MANY / 1000,
                       (double)(time_monotonic_us() - running_us) / MANY / 1000);
         for (size_t i = 0; i < MANY; i++)
@@ -1053,28 +527,6 @@ static void test_parts(void **state)
         }
 }
 
-static bool find_shim(void)
-{
-        char self[PATH_MAX];
-        const char *given = getenv("KUBELITE_SHIM");
-        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-        if (given)
-                snprintf(shim_path, sizeof(shim_path), "%s", given);
-        self[n < 0 ? 0 : n] = '\0';
-        dirname(self);
-        for (size_t i = 0; i < 2 && !given; i++) {
-                KL_AUTOFREE char *path = str_format(i ? "%s/../kubelite/shim/kubelite-shim" :
-                                                        "%s/../../kubelite/shim/kubelite-shim", self);
-
-                if (access(path, X_OK) == 0) {
-                        snprintf(shim_path, sizeof(shim_path), "%s", path);
-                        return true;
-                }
-        }
-        return given && access(shim_path, X_OK) == 0;
-}
-
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -1088,20 +540,12 @@ int main(void)
                 cmocka_unit_test_teardown(test_localhost_profile, after_each),
                 cmocka_unit_test_teardown(test_volume, after_each),
                 cmocka_unit_test_teardown(test_privileged, after_each),
-                cmocka_unit_test_teardown(test_lost_shim, after_each),
+                cmocka_unit_test_teardown(test_streams, after_each),
                 cmocka_unit_test_teardown(test_failed, after_each),
                 cmocka_unit_test_teardown(test_early_destroy, after_each),
-                cmocka_unit_test_teardown(test_adopt, after_each),
-                cmocka_unit_test_teardown(test_adopt_other_boot, after_each),
                 cmocka_unit_test_teardown(test_parts, after_each),
                 cmocka_unit_test_teardown(test_many, after_each),
         };
 
-        if (geteuid() != 0 || access(BUSYBOX, X_OK) < 0 || !find_shim()) {
-                print_message("skipped: needs root, " BUSYBOX " and the shim\n");
-                return 77;
-        }
-        if (getenv("KUBELITE_TEST_FILTER"))
-                cmocka_set_test_filter(getenv("KUBELITE_TEST_FILTER"));
-        return cmocka_run_group_tests(tests, set_up, tear_down);
+        return run_on_node(tests, ELEMENTS(tests));
 }

@@ -109,8 +109,8 @@ static void on_stop(ControlReply *reply, const Value *request, int fd, void *dat
 static void serve(const char *path, int tell_fd)
 {
         static const ControlHandler handlers[] = {
-                { "echo", on_echo }, { "wait", on_wait }, { "fail", on_fail }, { "fd", on_fd },
-                { "flood", on_flood }, { "big", on_big }, { "stop", on_stop }, { NULL, NULL },
+                { "echo", on_echo },   { "wait", on_wait }, { "fail", on_fail }, { "fd", on_fd },
+                { "flood", on_flood }, { "big", on_big },   { "stop", on_stop }, { NULL, NULL },
         };
         Side side = { .tell = tell_fd };
         Control *control = NULL;
@@ -233,8 +233,9 @@ static void test_answers(void **state)
         assert_answer(s, "{\"command\":\"nonsense\"}\n",
                       "{\"error\":{\"reason\":\"InvalidRequest\",\"message\":\"the request names "
                       "no known command\"}}\n");
-        assert_answer(s, "[]\n", "{\"error\":{\"reason\":\"InvalidRequest\",\"message\":\"the "
-                                 "request names no known command\"}}\n");
+        assert_answer(s, "[]\n",
+                      "{\"error\":{\"reason\":\"InvalidRequest\",\"message\":\"the "
+                      "request names no known command\"}}\n");
 }
 
 static void test_garbage(void **state)
@@ -297,8 +298,9 @@ static void test_too_many(void **state)
                 assert_int_equal(fd_write_all(fds[i], "{\"command\":\"wait\"}\n", 19), 0);
                 assert_int_equal(heard(s), 'W');
         }
-        assert_answer(s, "", "{\"error\":{\"reason\":\"Unavailable\",\"message\":\"too many "
-                             "commands at once\"}}\n");
+        assert_answer(s, "",
+                      "{\"error\":{\"reason\":\"Unavailable\",\"message\":\"too many "
+                      "commands at once\"}}\n");
         for (size_t i = 0; i < ELEMENTS(fds); i++) {
                 close(fds[i]);
                 assert_int_equal(heard(s), 'C');
@@ -321,17 +323,18 @@ static void test_result_size(void **state)
 {
         Server *s = *state;
         KL_AUTOFD int fd = dial(s);
-        KL_AUTOFREE char *request = str_format("{\"command\":\"big\",\"size\":%d}\n",
-                                               CONTROL_RESULT_MAX);
-        KL_AUTOFREE char *over = str_format("{\"command\":\"big\",\"size\":%d}\n",
-                                            CONTROL_RESULT_MAX + 1);
+        KL_AUTOFREE char *request =
+                str_format("{\"command\":\"big\",\"size\":%d}\n", CONTROL_RESULT_MAX);
+        KL_AUTOFREE char *over =
+                str_format("{\"command\":\"big\",\"size\":%d}\n", CONTROL_RESULT_MAX + 1);
         KL_AUTOFREE char *text = NULL;
 
         assert_int_equal(fd_write_all(fd, request, strlen(request)), 0);
         text = read_all(fd);
         assert_int_equal(strlen(text), CONTROL_RESULT_MAX + strlen("{\"result\":}\n"));
-        assert_answer(s, over, "{\"error\":{\"reason\":\"TooLarge\",\"message\":\"the answer is "
-                               "too long\"}}\n");
+        assert_answer(s, over,
+                      "{\"error\":{\"reason\":\"TooLarge\",\"message\":\"the answer is "
+                      "too long\"}}\n");
 }
 
 static void test_descriptor(void **state)
@@ -346,7 +349,9 @@ static void test_descriptor(void **state)
         } control = { { 0 } };
         char request[] = "{\"command\":\"fd\"}\n";
         struct iovec iov = { request, sizeof(request) - 1 };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
+                              .msg_control = control.bytes,
                               .msg_controllen = sizeof(control.bytes) };
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
@@ -392,9 +397,11 @@ static void test_stop_with_commands(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_answers), TEST(test_garbage), TEST(test_pieces), TEST(test_oversize),
-                TEST(test_disconnect), TEST(test_too_many), TEST(test_slow_reader),
-                TEST(test_result_size), TEST(test_descriptor), TEST(test_stop_with_commands),
+                TEST(test_answers),     TEST(test_garbage),
+                TEST(test_pieces),      TEST(test_oversize),
+                TEST(test_disconnect),  TEST(test_too_many),
+                TEST(test_slow_reader), TEST(test_result_size),
+                TEST(test_descriptor),  TEST(test_stop_with_commands),
         };
 
         signal(SIGPIPE, SIG_IGN);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The pod decoder, and what is computed from a pod alone: admission, files, a rendered status. */
+
+#include "codec/yaml.h"
+#include "pod/admit.h"
+#include "pod/status.h"
+
+#include <assert.h>
+
+static void use_pod(const Pod *pod)
+{
+        const PodContext context = { .capacity_pods = 110,
+                                     .facts = { .node_name = "n", .allocatable_cpu_milli = 1000 } };
+        ContainerView views[POD_CONTAINERS_MAX] = { 0 };
+        ConditionMemory conditions[CONDITION_COUNT] = { 0 };
+        PodView view = { .pod = pod, .containers = views, .conditions = conditions };
+        DnsSettings dns = { .host_resolv = "nameserver 1.1.1.1\n" };
+        KL_AUTOFREE char *message = NULL;
+        KL_AUTOFREE char *hostname = NULL;
+        KL_AUTOFREE char *domain = NULL;
+        KL_AUTOBUF text = BUF_INIT;
+        PodStatus status;
+        const char *reason;
+        bool cut;
+
+        for (size_t i = 0; i < pod->n_containers; i++)
+                views[i].spec = &pod->containers[i];
+        pod_admit(&context, pod, NULL, 0, &reason, &message);
+        assert(pod_status_render(&view, &status) == 0);
+        pod_status_deinit(&status);
+        files_resolv_conf(pod, &dns, &cut, &text);
+        if (files_hostname(pod, "c.local", &hostname, &domain, NULL) == 0)
+                files_hosts(pod, hostname, domain, NULL, NULL, &text);
+        assert(buf_error(&text) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        KL_AUTO(value_free) Value *v = NULL;
+        KL_AUTO(pod_free) Pod *pod = NULL;
+        KL_AUTOERR err = NULL;
+
+        if (yaml_read((const char *)data, size, &v, NULL) < 0 || !v)
+                return 0;
+        if (pod_decode(v, &pod, &err) < 0) {
+                assert(err && !pod);
+                return 0;
+        }
+        use_pod(pod);
+        return 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Decoding of pods: defaults, and a path in every error. */
+
+#include "../pod/pod-literal.h"
+#include "../unit.h"
+#include "base/buf.h"
+#include "base/str.h"
+
+static void test_defaults(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                "metadata: {name: p}\nspec:\n  containers:\n  - {name: a, image: x}\n"
+                "  - {name: b, image: 'h:5000/x:1', resources: {limits: {cpu: 1}}}\n"
+                "  - {name: c, image: 'x@sha256:00'}\n  - {name: d, image: 'h:5000/x:latest'}\n"
+                "  volumes: [{name: v}]\n");
+
+        assert_string_equal(pod->namespace, "default");
+        assert_int_equal(pod->grace_s, 30);
+        assert_int_equal(pod->restart_policy, RESTART_ALWAYS);
+        assert_string_equal(pod->dns_policy, "ClusterFirst");
+        assert_true(pod->enable_service_links);
+        assert_true(pod->host_users);
+        assert_int_equal(pod->deletion_grace_s, -1);
+        assert_int_equal(pod->containers[0].pull_policy, PULL_ALWAYS);
+        assert_int_equal(pod->containers[1].pull_policy, PULL_IF_NOT_PRESENT);
+        assert_int_equal(pod->containers[2].pull_policy, PULL_IF_NOT_PRESENT);
+        assert_int_equal(pod->containers[3].pull_policy, PULL_ALWAYS);
+        assert_string_equal(pod->containers[0].termination_message_path, "/dev/termination-log");
+        assert_int_equal(pod->containers[0].security.run_as_user, -1);
+        /* Requests default to limits. */
+        assert_int_equal(resource_milli(&pod->containers[1].resources.requests, "cpu"), 1000);
+        assert_int_equal(pod->volumes[0].kind, VOLUME_EMPTY_DIR);
+        assert_int_equal(pod->security.fs_group, -1);
+}
+
+static void test_kinds_of_containers(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                "metadata: {name: p}\nspec:\n  initContainers:\n"
+                "  - {name: s, image: x, restartPolicy: Always}\n  - {name: i, image: x}\n"
+                "  containers: [{name: c, image: x}]\n"
+                "  ephemeralContainers: [{name: e, image: x, targetContainerName: c}]\n");
+
+        assert_int_equal(pod->n_init, 2);
+        assert_int_equal(pod->n_main, 1);
+        assert_int_equal(pod->n_ephemeral, 1);
+        assert_true(pod->containers[0].sidecar);
+        assert_false(pod->containers[1].sidecar);
+        assert_int_equal(pod->containers[3].kind, CONTAINER_EPHEMERAL);
+        assert_string_equal(pod->containers[3].target_container, "c");
+}
+
+#define HEAD "metadata: {name: p}\nspec:\n"
+#define C "  containers: [{name: c, image: x}]\n"
+
+static void test_errors(void **state)
+{
+        static const struct {
+                const char *yaml, *message;
+        } cases[] = {
+                { "metadata: {}\nspec: {}\n", "metadata.name: is required" },
+                { "metadata: {name: 7}\n", "metadata.name: expected a string, got a number" },
+                { "metadata: {name: p}\n", "spec: is required" },
+                { "metadata: {name: p, uid: ../x}\nspec: {}\n",
+                  "metadata.uid: '../x' cannot name a directory" },
+                { "metadata: {name: p, namespace: a/b}\nspec: {}\n",
+                  "metadata.namespace: 'a/b' is no DNS-1123 label" },
+                { HEAD "  containers: []\n",
+                  "spec.containers: a pod needs at least one container" },
+                { HEAD "  containers: [{image: x}]\n", "spec.containers[0].name: is required" },
+                { HEAD "  containers: [{name: ../c, image: x}]\n",
+                  "spec.containers[0].name: '../c' is no DNS-1123 label" },
+                { HEAD "  containers: [{name: c, image: x}, {name: c, image: x}]\n",
+                  "spec.containers[1].name: 'c' is there twice" },
+                { HEAD C "  restartPolicy: Sometimes\n",
+                  "spec.restartPolicy: 'Sometimes' is none of Always, OnFailure, Never" },
+                { HEAD "  containers: [{name: c, image: x, volumeMounts: [{name: v, mountPath: /x}]}]\n",
+                  "spec.containers[0].volumeMounts[0].name: there is no volume 'v'" },
+                { HEAD "  containers: [{name: c, image: x, resources: {limits: {cpu: lots}}}]\n",
+                  "spec.containers[0].resources.limits.cpu: 'lots' is no quantity" },
+                { HEAD C "  volumes: [{name: v, emptyDir: {}, hostPath: {path: /}}]\n",
+                  "spec.volumes[0]: has more than one source" },
+                { HEAD C "  volumes: [{name: v, hostPath: {path: x}}]\n",
+                  "spec.volumes[0].hostPath.path: 'x' is not absolute" },
+                { HEAD C "  volumes: [{name: v, hostPath: {path: /a/../b}}]\n",
+                  "spec.volumes[0].hostPath.path: must not contain '..'" },
+                { HEAD C "  securityContext: {runAsUser: 4294967296}\n",
+                  "spec.securityContext.runAsUser: 4294967296 is not in 0-2147483647" },
+                { HEAD "  containers: [{name: c, image: x, securityContext: {runAsUser: -1}}]\n",
+                  "spec.containers[0].securityContext.runAsUser: -1 is not in 0-2147483647" },
+                { HEAD C "  initContainers: [{name: i, image: x, restartPolicy: Never}]\n",
+                  "spec.initContainers[0].restartPolicy: 'Never' is not supported" },
+                { "metadata: {name: p, deletionTimestamp: soon}\nspec: {}\n",
+                  "metadata.deletionTimestamp: 'soon' is no RFC 3339 time" },
+                { "- x\n", "document: expected a map, got a list" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTO(value_free) Value *v = NULL;
+                KL_AUTOERR err = NULL;
+                Pod *pod = NULL;
+
+                assert_int_equal(yaml_read(cases[i].yaml, strlen(cases[i].yaml), &v, NULL), 0);
+                assert_true(pod_decode(v, &pod, &err) < 0);
+                assert_string_equal(kl_error_msg(err), cases[i].message);
+        }
+}
+
+static void test_too_many_containers(void **state)
+{
+        KL_AUTOBUF yaml = BUF_INIT;
+        KL_AUTO(value_free) Value *v = NULL;
+        KL_AUTOERR err = NULL;
+        Pod *pod = NULL;
+
+        buf_add_str(&yaml, HEAD "  containers:\n");
+        for (int i = 0; i < 2000; i++)
+                buf_addf(&yaml, "  - {name: c%d, image: x}\n", i);
+        assert_int_equal(yaml_read(buf_str(&yaml), yaml.len, &v, NULL), 0);
+        assert_int_equal(pod_decode(v, &pod, &err), -EINVAL);
+        assert_string_equal(kl_error_msg(err),
+                            "spec.containers: 2000 containers, at most 256 are allowed");
+}
+
+static void test_unsupported_volume_still_decodes(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod =
+                pod_literal(HEAD C "  volumes: [{name: n, nfs: {server: s, path: /}}, "
+                                   "{name: p, persistentVolumeClaim: {claimName: q}}]\n");
+
+        assert_int_equal(pod->volumes[0].kind, VOLUME_UNSUPPORTED);
+        assert_string_equal(pod->volumes[0].type, "nfs");
+        assert_string_equal(pod->volumes[1].claim, "q");
+}
+
+/* A container's hash changes with its image and with nothing else. */
+static void test_hash(void **state)
+{
+        KL_AUTO(pod_free) Pod *a = pod_literal(HEAD "  containers: [{name: c, image: 'x:1'}]\n");
+        KL_AUTO(pod_free) Pod *b = pod_literal(HEAD "  containers: [{name: c, image: 'x:2'}]\n");
+        KL_AUTO(pod_free) Pod *c =
+                pod_literal(HEAD "  containers: [{name: c, image: 'x:1', tty: true}]\n");
+
+        assert_string_not_equal(a->containers[0].hash, b->containers[0].hash);
+        assert_string_equal(a->containers[0].hash, c->containers[0].hash);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_defaults),
+                cmocka_unit_test(test_kinds_of_containers),
+                cmocka_unit_test(test_errors),
+                cmocka_unit_test(test_too_many_containers),
+                cmocka_unit_test(test_unsupported_volume_still_decodes),
+                cmocka_unit_test(test_hash),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
