@@ -161,7 +161,7 @@ static int read_configuration(Daemon *d, KlError **err)
 {
         KL_TRY(daemon_config_load(d->flags, &d->config, err));
         log_set_json(str_eq(d->config->logging_format, "json"));
-        log_set_level(d->config->logging_verbosity >= 4 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+        log_set_level(d->config->logging_verbosity >= 2 ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
         print_warnings(d->flags->warnings);
         print_warnings(d->config->warnings);
         KL_TRY(flags_node_name(d->flags, &d->name, err));

@@ -43,8 +43,8 @@ static bool one_of(const char *s, const char *const *words)
 static bool scalar_int(const char *s, json_int_t *ret)
 {
         const char *digits = *s == '-' || *s == '+' ? s + 1 : s;
-        int base = 10;
-        char *end;
+        unsigned int base = 10;
+        uint64_t value = 0;
 
         if (strncmp(digits, "0x", 2) == 0)
                 base = 16, digits += 2;
@@ -52,14 +52,18 @@ static bool scalar_int(const char *s, json_int_t *ret)
                 base = 8, digits += 2;
         else if (digits[0] == '0' && digits[1])
                 base = 8, digits += 1;
-        if (!*digits || *digits == '-' || *digits == '+' || *digits == ' ')
+        if (!*digits)
                 return false;
-        errno = 0;
-        *ret = strtoll(digits, &end, base);
-        if (*end || errno)
-                return false;
-        if (*s == '-')
-                *ret = -*ret;
+        for (; *digits; digits++) {
+                const char *all = "0123456789abcdef", *digit;
+
+                digit = strchr(all, *digits >= 'A' && *digits <= 'F' ? *digits + 32 : *digits);
+                if (!digit || (unsigned int)(digit - all) >= base ||
+                    value > (INT64_MAX - (uint64_t)(digit - all)) / base)
+                        return false;
+                value = value * base + (uint64_t)(digit - all);
+        }
+        *ret = *s == '-' ? -(json_int_t)value : (json_int_t)value;
         return true;
 }
 

@@ -2,8 +2,8 @@
 
 /*
  * Removal: of records, of layers that nothing uses any more, and of what crashed pulls left. What
- * goes is first renamed into trash/ under the commit lock, so that it is gone at once and whole; the
- * trees are removed after the lock was given back.
+ * goes is first renamed into trash/ under the commit lock, so that it is gone at once and whole;
+ * the trees are removed after the lock was given back.
  */
 
 #include "image/layout-internal.h"
@@ -15,7 +15,6 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
-
 
 /* Moves what only this image used to trash/, first its diffs file, so that nobody finds half. */
 static int drop_layer(Layout *layout, const char *diff_file, const char *layer)
@@ -129,7 +128,8 @@ static int remove_record(Layout *layout, Map *records, ImageRecord *record, KlEr
 
         snprintf(file, sizeof(file), "%s.json", digest_hex(record->image.id));
         if (unlinkat(layout->images_fd, file, 0) < 0)
-                return kl_error_errno(err, -errno, NULL, "remove '%s/images/%s'", layout->path, file);
+                return kl_error_errno(err, -errno, NULL, "remove '%s/images/%s'", layout->path,
+                                      file);
         gone = map_take(records, record->image.id);
         r = drop_unused(layout, records, gone->image.layers);
         return r < 0 ? kl_error_errno(err, r, NULL, "remove unused layers") : 0;

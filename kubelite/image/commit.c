@@ -25,8 +25,8 @@
 
 int layout_lock_commit(Layout *layout, KlError **err)
 {
-        KL_AUTOFD int fd = openat(layout->dir_fd, "commit",
-                                  O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        KL_AUTOFD int fd =
+                openat(layout->dir_fd, "commit", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
         if (fd < 0)
                 return kl_error_errno(err, -errno, NULL, "open '%s/commit'", layout->path);

@@ -35,9 +35,9 @@ char *image_ref_format(const ImageRef *ref);
 typedef struct ImageStore ImageStore;
 
 typedef struct ImageStoreOptions {
-        const char *dir;          /* --image-dir */
-        const char *worker_path;  /* kubelite-image */
-        const char *registries;   /* registries.yaml, read again before each pull; may be missing */
+        const char *dir;         /* --image-dir */
+        const char *worker_path; /* kubelite-image */
+        const char *registries;  /* registries.yaml, read again before each pull; may be missing */
         unsigned int max_parallel_pulls; /* 0: no limit; serializeImagePulls: 1 */
         void (*changed)(void *data);     /* an image came or went */
         void *data;
@@ -49,26 +49,26 @@ ImageStore *image_store_free(ImageStore *store);
 KL_DEFINE_CLEANUP(ImageStore *, image_store_free);
 
 typedef struct Image {
-        const char *id;            /* "sha256:<config digest>" */
-        char *const *tags;         /* "docker.io/library/busybox:latest", … */
-        char *const *digests;      /* "docker.io/library/busybox@sha256:<manifest digest>", … */
-        uint64_t size_bytes;       /* compressed, as kubelets report it */
+        const char *id;       /* "sha256:<config digest>" */
+        char *const *tags;    /* "docker.io/library/busybox:latest", … */
+        char *const *digests; /* "docker.io/library/busybox@sha256:<manifest digest>", … */
+        uint64_t size_bytes;  /* compressed, as kubelets report it */
         /* unpacked layers, lowest first: directory names beneath image_store_layers_dir() */
         char *const *layers;
         /* of the image's configuration */
-        const char *user;          /* "", "1000", "app:staff" */
+        const char *user; /* "", "1000", "app:staff" */
         char *const *env;
         char *const *entrypoint;
         char *const *cmd;
-        const char *working_dir;   /* "" */
-        const char *stop_signal;   /* "", "SIGQUIT", "9" */
+        const char *working_dir; /* "" */
+        const char *stop_signal; /* "", "SIGQUIT", "9" */
         char *const *volumes;
         const char *architecture, *os;
         bool pinned;
 } Image;
 
-/* By reference (normalised here) or id or id prefix of 12 and more digits; NULL: not here. Borrowed, valid until
- * the next change of the store. */
+/* By reference (normalised here) or id or id prefix of 12 and more digits; NULL: not here.
+ * Borrowed, valid until the next change of the store. */
 const Image *image_find(ImageStore *store, const char *reference);
 /* All, by first tag; for (size_t i = 0; (image = image_at(store, i)); i++). */
 const Image *image_at(ImageStore *store, size_t i);
@@ -79,7 +79,8 @@ const char *image_store_layers_dir(const ImageStore *store);
 int image_hold(ImageStore *store, const char *id);
 void image_release(ImageStore *store, const char *id);
 
-/* Removes a tag, and the image and its unused layers with its last one. -EBUSY while held, -ENOENT. */
+/* Removes a tag, and the image and its unused layers with its last one. -EBUSY while held, -ENOENT.
+ */
 int image_remove(ImageStore *store, const char *reference, KlError **err);
 
 /* --- pull and import --- */
@@ -87,8 +88,8 @@ int image_remove(ImageStore *store, const char *reference, KlError **err);
 typedef struct ImageJob ImageJob;
 
 typedef struct ImageProgress {
-        const char *layer;   /* digest, or NULL for the whole */
-        const char *phase;   /* "resolving", "fetching", "unpacking", "committing", "exists" */
+        const char *layer; /* digest, or NULL for the whole */
+        const char *phase; /* "resolving", "fetching", "unpacking", "committing", "exists" */
         uint64_t done_bytes, total_bytes;
 } ImageProgress;
 
@@ -99,10 +100,10 @@ typedef struct ImageAuth {
 
 typedef struct ImagePull {
         const char *reference;
-        const ImageAuth *auth;       /* NULL: anonymous */
+        const ImageAuth *auth;                                       /* NULL: anonymous */
         void (*progress)(const ImageProgress *progress, void *data); /* may be NULL */
-        /* image is NULL on failure; error.reason: ErrImagePull, RegistryUnavailable, InvalidImageName,
-         * SignatureValidationFailed, … */
+        /* image is NULL on failure; error.reason: ErrImagePull, RegistryUnavailable,
+         * InvalidImageName, SignatureValidationFailed, … */
         void (*done)(ImageJob *job, const Image *image, const KlError *error, void *data);
         void *data;
 } ImagePull;
@@ -112,9 +113,10 @@ typedef struct ImagePull {
 int image_pull(ImageStore *store, const ImagePull *pull, ImageJob **ret, KlError **err);
 
 typedef struct ImageImport {
-        const char *path;            /* OCI layout directory or archive, docker save archive; gzip or zstd too */
-        int fd;                      /* or an open archive (path NULL), used during the call only; -1 */
-        bool pin;                    /* not for collection: what was brought by hand cannot be pulled again */
+        const char
+                *path; /* OCI layout directory or archive, docker save archive; gzip or zstd too */
+        int fd;        /* or an open archive (path NULL), used during the call only; -1 */
+        bool pin;      /* not for collection: what was brought by hand cannot be pulled again */
         void (*progress)(const ImageProgress *progress, void *data);
         /* names: what was imported, NULL-terminated */
         void (*done)(ImageJob *job, char *const *names, const KlError *error, void *data);

@@ -26,9 +26,9 @@ typedef struct Task {
         bool import, pin;
         bool busy;   /* telling progress: it must not be freed */
         bool doomed; /* its last job was cancelled meanwhile */
-        char *name; /* the normalised reference, or the path */
-        char *auth; /* JSON, or NULL */
-        int fd;     /* of an import, or -1 */
+        char *name;  /* the normalised reference, or the path */
+        char *auth;  /* JSON, or NULL */
+        int fd;      /* of an import, or -1 */
         Worker *worker;
         List jobs;
         Buf line;
@@ -49,7 +49,7 @@ static Task *task_free(Task *task)
         if (!task)
                 return NULL;
         list_unlink(&task->link);
-        list_for_each(job, &task->jobs, ImageJob, link) {
+        list_for_each (job, &task->jobs, ImageJob, link) {
                 list_unlink(&job->link);
                 free(job);
         }
@@ -72,7 +72,7 @@ KL_DEFINE_CLEANUP(Task *, task_free);
 
 void store_free_tasks(ImageStore *store)
 {
-        list_for_each(task, &store->tasks, Task, link)
+        list_for_each (task, &store->tasks, Task, link)
                 task_free(task);
 }
 
@@ -80,7 +80,7 @@ void store_free_tasks(ImageStore *store)
 
 static void tell_progress(Task *task, const ImageProgress *progress)
 {
-        list_for_each(job, &task->jobs, ImageJob, link) {
+        list_for_each (job, &task->jobs, ImageJob, link) {
                 if (task->import && job->import.progress)
                         job->import.progress(progress, job->import.data);
                 else if (!task->import && job->pull.progress)
@@ -107,8 +107,7 @@ static void take_progress(Task *task, char *text)
 static const char *static_reason(const char *reason)
 {
         static const char *const reasons[] = { "ErrImagePull", "InvalidImageName",
-                                               "RegistryUnavailable",
-                                               "SignatureValidationFailed" };
+                                               "RegistryUnavailable", "SignatureValidationFailed" };
 
         for (size_t i = 0; i < ELEMENTS(reasons); i++)
                 if (str_eq(reasons[i], reason))
@@ -174,8 +173,11 @@ static void tell_job(Task *task, ImageJob *job, const Image *image, char *const 
 
         job->telling = true;
         if (task->import)
-                job->import.done(job, task->err ? NULL : names ? names : none, task->err,
-                                 job->import.data);
+                job->import.done(job,
+                                 task->err ? NULL
+                                 : names   ? names
+                                           : none,
+                                 task->err, job->import.data);
         else
                 job->pull.done(job, task->err ? NULL : image, task->err, job->pull.data);
         free(job);
@@ -232,10 +234,10 @@ static void on_done(Worker *worker, WorkerResult *result, void *data)
 /* What kubelite-image's network part needs of the environment. */
 static int task_environment(char ***ret)
 {
-        static const char *const names[] = { "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
-                                             "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE",
-                                             "SSL_CERT_DIR", "ASAN_OPTIONS", "LSAN_OPTIONS",
-                                             "UBSAN_OPTIONS" };
+        static const char *const names[] = { "http_proxy",    "https_proxy",  "no_proxy",
+                                             "HTTP_PROXY",    "HTTPS_PROXY",  "NO_PROXY",
+                                             "SSL_CERT_FILE", "SSL_CERT_DIR", "ASAN_OPTIONS",
+                                             "LSAN_OPTIONS",  "UBSAN_OPTIONS" };
         int r = strv_add(ret, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 
         for (size_t i = 0; r == 0 && i < ELEMENTS(names); i++)
@@ -299,7 +301,7 @@ static int task_start(Task *task, KlError **err)
 
 void store_start_tasks(ImageStore *store)
 {
-        list_for_each(task, &store->tasks, Task, link) {
+        list_for_each (task, &store->tasks, Task, link) {
                 if (store_is_removing(store) || store->n_running >= store->max_parallel)
                         return;
                 if (task->worker || task_start(task, &task->err) == 0)
@@ -360,7 +362,7 @@ static int encode_auth(const ImageAuth *auth, char **ret)
 
 static Task *find_task(ImageStore *store, const char *name, const char *auth)
 {
-        list_for_each(task, &store->tasks, Task, link)
+        list_for_each (task, &store->tasks, Task, link)
                 if (!task->import && str_eq(task->name, name) && str_eq(task->auth, auth))
                         return task;
         return NULL;

@@ -53,9 +53,10 @@ static int check_version(Layout *layout, KlError **err)
                 r = file_replace_at(layout->dir_fd, "version", LAYOUT_VERSION "\n",
                                     strlen(LAYOUT_VERSION) + 1, 0600, true);
         else if (r == 0 && !str_eq(version, LAYOUT_VERSION "\n"))
-                return kl_error(err, -EINVAL, NULL, "the image store '%s' has version '%.*s', this "
-                                "program knows " LAYOUT_VERSION, layout->path,
-                                (int)strcspn(version, "\n"), version);
+                return kl_error(err, -EINVAL, NULL,
+                                "the image store '%s' has version '%.*s', this "
+                                "program knows " LAYOUT_VERSION,
+                                layout->path, (int)strcspn(version, "\n"), version);
         return r < 0 ? kl_error_errno(err, r, NULL, "read '%s/version'", layout->path) : 0;
 }
 
@@ -103,15 +104,17 @@ Layout *layout_close(Layout *layout)
 
 int layout_own(Layout *layout, KlError **err)
 {
-        KL_AUTOFD int fd = openat(layout->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC,
-                                  0600);
+        KL_AUTOFD int fd =
+                openat(layout->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
         if (fd < 0)
                 return kl_error_errno(err, -errno, NULL, "open '%s/lock'", layout->path);
         if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
                 if (errno == EWOULDBLOCK)
-                        return kl_error(err, -EBUSY, NULL, "the image store '%s' is in use by "
-                                        "another process", layout->path);
+                        return kl_error(err, -EBUSY, NULL,
+                                        "the image store '%s' is in use by "
+                                        "another process",
+                                        layout->path);
                 return kl_error_errno(err, -errno, NULL, "lock '%s/lock'", layout->path);
         }
         return KL_STEAL_FD(fd);
@@ -227,7 +230,8 @@ int layout_make_tmp(Layout *layout, int *ret_fd, char ret_name[static 33], KlErr
         if (mkdirat(layout->tmp_fd, ret_name, 0700) == 0)
                 fd = openat(layout->tmp_fd, ret_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return kl_error_errno(err, -errno, NULL, "make '%s/tmp/%s'", layout->path, ret_name);
+                return kl_error_errno(err, -errno, NULL, "make '%s/tmp/%s'", layout->path,
+                                      ret_name);
         *ret_fd = KL_STEAL_FD(fd);
         return 0;
 }

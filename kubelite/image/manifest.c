@@ -20,11 +20,16 @@ Platform platform_host(void)
                 const char *machine;
                 Platform platform;
         } machines[] = {
-                { "x86_64", { "linux", "amd64", "" } },     { "aarch64", { "linux", "arm64", "v8" } },
-                { "armv7l", { "linux", "arm", "v7" } },     { "armv6l", { "linux", "arm", "v6" } },
-                { "i686", { "linux", "386", "" } },         { "i386", { "linux", "386", "" } },
-                { "ppc64le", { "linux", "ppc64le", "" } },  { "s390x", { "linux", "s390x", "" } },
-                { "riscv64", { "linux", "riscv64", "" } },  { "loongarch64", { "linux", "loong64", "" } },
+                { "x86_64", { "linux", "amd64", "" } },
+                { "aarch64", { "linux", "arm64", "v8" } },
+                { "armv7l", { "linux", "arm", "v7" } },
+                { "armv6l", { "linux", "arm", "v6" } },
+                { "i686", { "linux", "386", "" } },
+                { "i386", { "linux", "386", "" } },
+                { "ppc64le", { "linux", "ppc64le", "" } },
+                { "s390x", { "linux", "s390x", "" } },
+                { "riscv64", { "linux", "riscv64", "" } },
+                { "loongarch64", { "linux", "loong64", "" } },
                 { "mips64", { "linux", "mips64", "" } },
         };
         struct utsname name;
@@ -180,8 +185,9 @@ int manifest_decode(const char *data, size_t len, Arena *arena, Manifest *ret, K
         if (r < 0)
                 return r;
         if (version == 1)
-                return kl_error(err, -EINVAL, NULL, "it is a manifest of schema 1, which is no "
-                                                    "longer supported");
+                return kl_error(err, -EINVAL, NULL,
+                                "it is a manifest of schema 1, which is no "
+                                "longer supported");
         if (value_type(value_get(document, "config")) == VALUE_OBJECT) {
                 ret->kind = MANIFEST_IMAGE;
                 return decode_image(&root, arena, ret, err);
@@ -309,8 +315,7 @@ static int decode_diff_ids(const Field *root, Arena *arena, ImageConfig *ret, Kl
         return 0;
 }
 
-int image_config_decode(const char *data, size_t len, Arena *arena, ImageConfig *ret,
-                        KlError **err)
+int image_config_decode(const char *data, size_t len, Arena *arena, ImageConfig *ret, KlError **err)
 {
         KL_AUTO(value_free) Value *document = NULL;
         Field root;

@@ -12,10 +12,10 @@
 #define RECORD_BYTES_MAX (16U << 20)
 
 typedef struct ImageRecord {
-        Arena *arena;   /* everything that is not said to be owned otherwise */
-        Image image;    /* tags and digests are those below */
-        char **tags;    /* owned; never NULL */
-        char **digests; /* owned; never NULL */
+        Arena *arena;      /* everything that is not said to be owned otherwise */
+        Image image;       /* tags and digests are those below */
+        char **tags;       /* owned; never NULL */
+        char **digests;    /* owned; never NULL */
         uint64_t sequence; /* the higher one owns a tag that two records name */
         unsigned int n_held;
 } ImageRecord;

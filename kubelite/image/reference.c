@@ -128,7 +128,8 @@ static int refuse(const char *text, KlError **err, const char *why)
 {
         return kl_error(err, -EINVAL, "InvalidImageName",
                         "Failed to apply default image tag \"%s\": couldn't parse image name "
-                        "\"%s\": %s", text, text, why);
+                        "\"%s\": %s",
+                        text, text, why);
 }
 
 /* Splits into host and the rest, both owned by ref. */
@@ -136,9 +137,9 @@ static int split_host(const char *text, ImageRef *ref)
 {
         const char *slash = strchr(text, '/');
         size_t len = slash ? (size_t)(slash - text) : 0;
-        bool is_host = slash && (memchr(text, '.', len) || memchr(text, ':', len) ||
-                                 has_upper(text, len) ||
-                                 (len == 9 && memcmp(text, "localhost", 9) == 0));
+        bool is_host =
+                slash && (memchr(text, '.', len) || memchr(text, ':', len) ||
+                          has_upper(text, len) || (len == 9 && memcmp(text, "localhost", 9) == 0));
         const char *rest = is_host ? slash + 1 : text;
 
         ref->host = is_host ? strndup(text, len) : strdup(DEFAULT_HOST);
@@ -208,7 +209,8 @@ int image_ref_parse(const char *text, ImageRef *ret, KlError **err)
 
         if (is_identifier(text)) {
                 why = str_format("invalid repository name (%s), cannot specify 64-byte "
-                                 "hexadecimal strings", text);
+                                 "hexadecimal strings",
+                                 text);
                 return refuse(text, err, why ? why : "invalid reference format");
         }
         if (split_host(text, &ref) < 0)
@@ -216,7 +218,8 @@ int image_ref_parse(const char *text, ImageRef *ret, KlError **err)
         name_len = strcspn(ref.repository, ":");
         if (has_upper(ref.repository, name_len)) {
                 why = str_format("invalid reference format: repository name (%.*s) must be "
-                                 "lowercase", (int)name_len, ref.repository);
+                                 "lowercase",
+                                 (int)name_len, ref.repository);
                 return refuse(text, err, why ? why : "invalid reference format");
         }
         if (split_suffixes(&ref) < 0)

@@ -24,11 +24,11 @@ struct ImageStore {
         ImageRecord **sorted; /* by first tag; rebuilt on change */
         size_t n_sorted;
 
-        List tasks;       /* Task: running and waiting pulls and imports */
-        List removals;    /* Removal: running and waiting */
+        List tasks;    /* Task: running and waiting pulls and imports */
+        List removals; /* Removal: running and waiting */
         unsigned int n_running;
         Worker *cleaner;
-        Deferred *start;  /* looks for tasks that may start */
+        Deferred *start; /* looks for tasks that may start */
 };
 
 /* Reads the records again (after a worker changed them) and tells who wants to know. */

@@ -4,8 +4,8 @@
  * The daemon's store: all records in memory, read at the start and again after each change that a
  * worker made. Nothing here writes to the disk: removals and cleaning are forked workers.
  *
- * A removal counts at once in memory; on the disk it follows, and after a crash in between the image
- * is there again.
+ * A removal counts at once in memory; on the disk it follows, and after a crash in between the
+ * image is there again.
  */
 
 #include "image/store-internal.h"
@@ -24,7 +24,6 @@ typedef struct Removal {
         char *id, *tag;
         Worker *worker; /* NULL while it waits */
 } Removal;
-
 
 static Removal *removal_free(Removal *removal)
 {
@@ -75,7 +74,7 @@ static void on_broken(const char *name, const KlError *err, void *data)
 /* What is being removed stays removed. */
 static void apply_removals(ImageStore *store, Map *records)
 {
-        list_for_each(removal, &store->removals, Removal, link) {
+        list_for_each (removal, &store->removals, Removal, link) {
                 ImageRecord *record = map_get(records, removal->id);
 
                 if (record && removal->tag)
@@ -236,11 +235,15 @@ static void on_removed(Worker *worker, WorkerResult *result, void *data)
 static void removals_next(ImageStore *store)
 {
         KL_AUTOERR err = NULL;
-        Removal *removal = list_empty(&store->removals)
-                                   ? NULL : list_first(&store->removals, Removal, link);
+        Removal *removal =
+                list_empty(&store->removals) ? NULL : list_first(&store->removals, Removal, link);
         WorkerSpec spec = {
-                .name = "image-remove", .body = remove_body, .body_arg = removal,
-                .deadline_ms = REMOVAL_DEADLINE_MS, .done = on_removed, .data = removal,
+                .name = "image-remove",
+                .body = remove_body,
+                .body_arg = removal,
+                .deadline_ms = REMOVAL_DEADLINE_MS,
+                .done = on_removed,
+                .data = removal,
         };
 
         if (!removal || removal->worker || store->n_running > 0)
@@ -309,8 +312,7 @@ static int clean_body(void *arg)
         KL_AUTO(layout_close) Layout *layout = NULL;
         KL_AUTOERR err = NULL;
 
-        if (layout_open(store->layout->path, &layout, &err) == 0 &&
-            layout_clean(layout, &err) == 0)
+        if (layout_open(store->layout->path, &layout, &err) == 0 && layout_clean(layout, &err) == 0)
                 return 0;
         dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
         return 1;
@@ -328,8 +330,12 @@ static void on_cleaned(Worker *worker, WorkerResult *result, void *data)
 static int start_cleaner(ImageStore *store, KlError **err)
 {
         WorkerSpec spec = {
-                .name = "image-clean", .body = clean_body, .body_arg = store,
-                .deadline_ms = CLEAN_DEADLINE_MS, .done = on_cleaned, .data = store,
+                .name = "image-clean",
+                .body = clean_body,
+                .body_arg = store,
+                .deadline_ms = CLEAN_DEADLINE_MS,
+                .done = on_cleaned,
+                .data = store,
         };
 
         return worker_start(store->loop, &spec, &store->cleaner, err);
@@ -341,14 +347,15 @@ static int fill_options(ImageStore *store, const ImageStoreOptions *options)
 
         store->changed = options->changed;
         store->data = options->data;
-        store->max_parallel = wanted > 0 && wanted < STORE_PARALLEL_MAX ? wanted
-                                                                        : STORE_PARALLEL_MAX;
+        store->max_parallel =
+                wanted > 0 && wanted < STORE_PARALLEL_MAX ? wanted : STORE_PARALLEL_MAX;
         store->worker_path = strdup(options->worker_path);
         if (options->registries)
                 store->registries = strdup(options->registries);
         store->start = deferred_new(store->loop, on_start, store);
         return store->worker_path && store->start && (!options->registries || store->registries)
-                       ? 0 : -ENOMEM;
+                       ? 0
+                       : -ENOMEM;
 }
 
 int image_store_new(Loop *loop, const ImageStoreOptions *options, ImageStore **ret, KlError **err)
@@ -390,7 +397,7 @@ ImageStore *image_store_free(ImageStore *store)
         if (!store)
                 return NULL;
         store_free_tasks(store);
-        list_for_each(removal, &store->removals, Removal, link)
+        list_for_each (removal, &store->removals, Removal, link)
                 removal_free(removal);
         worker_free(store->cleaner);
         deferred_free(store->start);

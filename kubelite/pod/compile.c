@@ -13,6 +13,7 @@
 #include "pod/status.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/stat.h>
 
 #define CONFIG_ERROR "CreateContainerConfigError"
@@ -364,6 +365,34 @@ static int check_non_root(const CompileInput *in, const ContainerSpec *spec, KlE
         return 0;
 }
 
+/* --- the environment --- */
+
+static int add_environment(const CompileInput *in, Compiled *out, KlError **err)
+{
+        char node_name[HOST_NAME_MAX + 1] = "";
+        KL_AUTOFREE char *hostname = NULL;
+        KL_AUTOFREE char *domain = NULL;
+        KL_AUTOSTRV list = NULL;
+        size_t n = 0;
+        char **env;
+
+        KL_TRY(files_hostname(in->pod, in->context->dns.cluster_domain, &hostname, &domain, err));
+        if (in->pod->host_network)
+                gethostname(node_name, sizeof(node_name) - 1);
+        list = environment_complete(in->pod->host_network ? node_name : hostname, in->image->env,
+                                    in->env);
+        env = list ? ARENA_ARRAY(out->arena, strv_len(list) + 1, char *) : NULL;
+        if (!env)
+                return kl_error_oom(err);
+        for (char **e = list; *e; e++) {
+                env[n] = arena_strdup(out->arena, *e);
+                if (!env[n++])
+                        return kl_error_oom(err);
+        }
+        out->spec.env = env;
+        return 0;
+}
+
 /* --- the command --- */
 
 /* command replaces the entrypoint and the image's arguments, args only the latter. */
@@ -414,7 +443,6 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                                                                          : in->image->id,
                 .spec_hash = c->hash,
                 .layers = in->image->layers,
-                .env = in->env,
                 .cwd = str_empty(cwd) ? "/" : cwd,
                 .image_user = in->image->user,
                 .resources = compile_container_resources(in->context, c),
@@ -430,6 +458,7 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 return kl_error_oom(err);
         KL_TRY(add_security(in, out, err));
         KL_TRY(check_non_root(in, spec, err));
+        KL_TRY(add_environment(in, out, err));
         KL_TRY(add_args(in, out, err));
         return add_mounts(&mounts);
 }

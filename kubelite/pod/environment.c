@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Order and precedence as upstream's makeEnvironmentVariables: the image's environment, services,
- * envFrom in order, then env, each overriding by name what came before. A $(VAR) in an env value
- * sees only what was defined before it: envFrom, earlier env, and services.
+ * Order and precedence as upstream's makeEnvironmentVariables: services, envFrom in order, then
+ * env, each overriding by name what came before. A $(VAR) in an env value sees only what was
+ * defined before it. What the image says lies below all of that, and no $(VAR) sees it.
  */
 
 #include "pod/environment.h"
@@ -173,7 +173,6 @@ static int build_all(EnvBuild *b)
 {
         const Container *c = b->in->container;
 
-        KL_TRY(env_put_list(b, b->in->image_env));
         KL_TRY(env_put_list(b, b->in->service_env));
         for (size_t i = 0; i < c->n_env_from; i++)
                 KL_TRY(add_env_from(b, &c->env_from[i]));
@@ -198,6 +197,18 @@ int environment_build(const EnvInput *in, char ***ret, KlError **err)
         }
         *ret = b.env;
         return 0;
+}
+
+char **environment_complete(const char *hostname, char *const *image_env, char *const *env)
+{
+        EnvBuild b = { .env = calloc(1, sizeof(char *)) };
+
+        if (!b.env || env_put(&b, "HOSTNAME", hostname, strlen(hostname)) < 0 ||
+            env_put_list(&b, image_env) < 0 || env_put_list(&b, env) < 0) {
+                strv_free(b.env);
+                return NULL;
+        }
+        return b.env;
 }
 
 /* Expands one reference at *p (behind the '$'); false if it names nothing. */

@@ -16,7 +16,6 @@ typedef struct EnvInput {
         const Pod *pod;
         const Container *container;
         const PodFacts *facts;
-        char *const *image_env;   /* KEY=value */
         char *const *service_env; /* KEY=value of the cluster's services; the pod's own win */
         ObjectLookup lookup;
         void *lookup_data;
@@ -28,6 +27,10 @@ typedef struct EnvInput {
  * not found`, `couldn't find key k in Secret ns/x`).
  */
 int environment_build(const EnvInput *in, char ***ret, KlError **err);
+
+/* What a container gets: HOSTNAME and the image's variables, overridden by `env`. References in the
+ * pod see none of the former. To be freed; NULL: out of memory. */
+char **environment_complete(const char *hostname, char *const *image_env, char *const *env);
 
 /* $(VAR) replaced from env, $$ by $, unknown references left as they are (KEP-less:
  * third_party/forked expansion). To be freed. */

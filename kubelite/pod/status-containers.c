@@ -50,6 +50,21 @@ static bool shows_waiting(const PodView *view, const ContainerView *c)
         return c->run == RUN_EXITED && !view->terminating && c->waiting_reason;
 }
 
+/* Of a pod that is over: whether a container that has no record counts as failed. Those behind init
+ * containers that never got through, and init containers behind the last one that ever ran, were
+ * not to run yet (pkg/kubelet/status, TerminatePod). */
+static bool was_to_run(const PodView *view, const ContainerView *c)
+{
+        size_t at = (size_t)(c - view->containers), last = 0;
+
+        if (at >= view->pod->n_init)
+                return status_initialized(view);
+        for (size_t i = 0; i < view->pod->n_init; i++)
+                if (view->containers[i].run != RUN_NONE || view->containers[i].last.id)
+                        last = i;
+        return at <= last;
+}
+
 static void write_not_located(JsonWriter *w)
 {
         static const RunRecord lost = {
@@ -72,7 +87,7 @@ static void write_state(const PodView *view, const ContainerView *c, JsonWriter 
                 jw_end(w);
         } else if (!shows_waiting(view, c)) {
                 write_terminated(&c->current, w);
-        } else if (view->terminating && view->terminated && !c->current.id) {
+        } else if (view->terminating && view->terminated && !c->current.id && was_to_run(view, c)) {
                 write_not_located(w);
         } else {
                 if (!reason)

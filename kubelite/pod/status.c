@@ -108,7 +108,7 @@ static const char *phase_of_containers(const PodView *view)
 
         if (view->rejected_reason)
                 return "Failed";
-        if (pod_phase_is_terminal(view->pod->seen_phase))
+        if (!view->phase_is_echo && pod_phase_is_terminal(view->pod->seen_phase))
                 return view->pod->seen_phase;
         if (init_failed_for_good(view))
                 return "Failed";

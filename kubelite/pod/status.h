@@ -59,6 +59,7 @@ typedef struct PodView {
         const Pod *pod;
         const ContainerView *containers; /* in the pod's order */
         bool terminating, terminated;    /* terminated: nothing runs any more, for good */
+        bool phase_is_echo;              /* the phase that the API holds came with this ending */
         const char *rejected_reason;     /* refused by the node: static */
         const char *rejected_message;
         bool sandbox_ready;                     /* with network and volumes */

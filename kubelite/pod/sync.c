@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The status of one pod on its way to the API. */
+/*
+ * The status of one pod on its way to the API. While a patch flies, newer statuses replace each
+ * other, but a pod that ran is told to have run: that status goes first.
+ */
 
 #include "pod/sync.h"
 
@@ -17,8 +20,8 @@ struct StatusSync {
         StatusSyncEvents events;
         void *data;
         char *namespace, *name, *uid;
-        PodStatus wanted, sent, accepted;
-        bool have_wanted, have_accepted, delete_wanted, deleting;
+        PodStatus ran, wanted, sent, accepted; /* ran: before `wanted`, or empty */
+        bool have_ran, have_wanted, have_accepted, delete_wanted, deleting;
         ApiRequest *request;
         Deferred *turn;
         Timer *retry;
@@ -80,6 +83,7 @@ StatusSync *status_sync_free(StatusSync *s)
         api_request_cancel(s->request);
         deferred_free(s->turn);
         timer_free(s->retry);
+        pod_status_deinit(&s->ran);
         pod_status_deinit(&s->wanted);
         pod_status_deinit(&s->sent);
         pod_status_deinit(&s->accepted);
@@ -118,8 +122,27 @@ int status_sync_target(StatusSync *s, const char *namespace, const char *name, c
         return 0;
 }
 
+static bool says_running(const PodStatus *status)
+{
+        return str_eq(status->fields[STATUS_PHASE], "\"Running\"");
+}
+
+static void keep_running(StatusSync *s, const PodStatus *next)
+{
+        bool told = (s->have_accepted && says_running(&s->accepted)) ||
+                    (s->request && says_running(&s->sent));
+
+        if (told || !s->have_wanted || !says_running(&s->wanted) || says_running(next))
+                return;
+        pod_status_deinit(&s->ran);
+        s->ran = s->wanted;
+        s->wanted = (PodStatus){ 0 };
+        s->have_ran = true;
+}
+
 void status_sync_post(StatusSync *s, PodStatus *status)
 {
+        keep_running(s, status);
         pod_status_deinit(&s->wanted);
         s->wanted = *status;
         *status = (PodStatus){ 0 };
@@ -172,6 +195,10 @@ static void on_patched(ApiRequest *request, const ApiResponse *response, void *d
         s->request = NULL;
         if (response->status >= 200 && response->status < 300) {
                 pod_status_deinit(&s->accepted);
+                if (s->have_ran && says_running(&s->sent)) {
+                        pod_status_deinit(&s->ran);
+                        s->have_ran = false;
+                }
                 s->accepted = s->sent;
                 s->sent = (PodStatus){ 0 };
                 s->have_accepted = true;
@@ -222,15 +249,14 @@ static void send_call(StatusSync *s, const char *method, const char *suffix, con
 }
 
 /* True if a patch went out. */
-static bool send_patch(StatusSync *s)
+static bool send_patch(StatusSync *s, const PodStatus *status)
 {
         KL_AUTOBUF body = BUF_INIT;
         PodStatus copy;
 
-        if (pod_status_patch(s->uid, s->have_accepted ? &s->accepted : NULL, &s->wanted, &body) !=
-            0)
+        if (pod_status_patch(s->uid, s->have_accepted ? &s->accepted : NULL, status, &body) != 0)
                 return false;
-        if (status_copy(&s->wanted, &copy) < 0)
+        if (status_copy(status, &copy) < 0)
                 return false;
         pod_status_deinit(&s->sent);
         s->sent = copy;
@@ -262,7 +288,9 @@ static void sync_step(StatusSync *s)
                 return;
         if (timer_active(s->retry))
                 return;
-        if (s->have_wanted && send_patch(s))
+        if (s->have_ran && send_patch(s, &s->ran))
+                return;
+        if (s->have_wanted && send_patch(s, &s->wanted))
                 return;
         if (s->delete_wanted && !s->deleting)
                 send_delete(s);

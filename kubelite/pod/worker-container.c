@@ -293,7 +293,6 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
                 .pod = w->pod,
                 .container = c->view.spec,
                 .facts = &w->facts,
-                .image_env = image ? image->env : NULL,
                 .lookup = lookup_object,
                 .lookup_data = w,
         };
@@ -467,6 +466,16 @@ static void container_ended(PodWorker *w, WorkContainer *c)
                 set_waiting(c, "RunContainerError", c->view.current.message);
 }
 
+/* That it ran is told even if its end is known by now. */
+static void show_start(PodWorker *w, WorkContainer *c, const ContainerInfo *info)
+{
+        ContainerInfo started = *info;
+
+        started.state = CONTAINER_RUNNING;
+        worker_apply_info(w, c, &started);
+        w->events.changed(w, w->data);
+}
+
 void worker_container_changed(PodWorker *w, const ContainerInfo *info)
 {
         WorkContainer *c = worker_container(w, info->name);
@@ -476,6 +485,8 @@ void worker_container_changed(PodWorker *w, const ContainerInfo *info)
         if (!c || !str_eq(c->view.current.id, info->id))
                 return;
         before = c->view.run;
+        if (before == RUN_STARTING && info->started_us)
+                show_start(w, c, info);
         worker_apply_info(w, c, info);
         if (before == RUN_STARTING && info->state != CONTAINER_CREATED) {
                 worker_event(w, c, EVENT_NORMAL, "Created", "Container created");

@@ -64,11 +64,13 @@ struct PodWorker {
         PodVolumes *volumes;
         VolumeState volume_state;
         unsigned int volume_failures;
+        bool volumes_adopted; /* containers run with them; not looked at again yet */
         PodFacts facts;
 
         Map *objects; /* "c/<name>" or "s/<name>" -> ObjectRef, for the environment */
 
         bool terminating, rejected;
+        bool over_before; /* its phase was terminal when the termination began */
         int64_t grace_s; /* of the termination */
         char *rejected_reason, *rejected_message;
         int64_t start_us;

@@ -27,6 +27,7 @@ static void on_volumes(PodVolumes *set, void *data)
         case VOLUMES_PENDING:
                 break;
         case VOLUMES_READY:
+                w->volumes_adopted = false;
                 w->volume_state = VOLUME_STATE_READY;
                 break;
         case VOLUMES_FAILED:
@@ -434,6 +435,7 @@ void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted)
         w->sandbox_state = adopted->lost ? SANDBOX_LOST : SANDBOX_READY;
         w->netns = sandbox_netns(adopted->sandbox) ? strdup(sandbox_netns(adopted->sandbox)) : NULL;
         sandbox_set_events(adopted->sandbox, &worker_sandbox_events, w);
+        w->volumes_adopted = !adopted->lost;
         adopt_network(w);
         for (size_t i = 0; sandbox_container_at(adopted->sandbox, i, &info); i++)
                 adopt_container(w, &info);

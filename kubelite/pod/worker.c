@@ -392,6 +392,8 @@ void pod_worker_terminate(PodWorker *w, int64_t grace_s)
 
         if (w->terminating && !shorter)
                 return;
+        if (!w->terminating)
+                w->over_before = pod_phase_is_terminal(w->pod->seen_phase);
         w->terminating = true;
         w->grace_s = grace_s;
         cancel_pulls(w);
@@ -436,6 +438,13 @@ static bool nothing_alive(const PodWorker *w)
         return true;
 }
 
+static bool sandbox_ready(const PodWorker *w)
+{
+        return w->sandbox_state == SANDBOX_READY &&
+               (w->volume_state == VOLUME_STATE_READY || w->volumes_adopted) &&
+               (w->pod->host_network || w->network_state == NETWORK_READY);
+}
+
 static void fill_view(PodWorker *w, PodView *ret)
 {
         for (size_t i = 0; i < w->n_containers; i++)
@@ -444,12 +453,11 @@ static void fill_view(PodWorker *w, PodView *ret)
                 .pod = w->pod,
                 .containers = w->views,
                 .terminating = w->terminating,
+                .phase_is_echo = w->terminating && !w->over_before,
                 .terminated = nothing_alive(w) && (w->terminating || worker_is_complete(w)),
                 .rejected_reason = w->rejected_reason,
                 .rejected_message = w->rejected_message,
-                .sandbox_ready = w->sandbox_state == SANDBOX_READY &&
-                                 w->volume_state == VOLUME_STATE_READY &&
-                                 (w->pod->host_network || w->network_state == NETWORK_READY),
+                .sandbox_ready = sandbox_ready(w),
                 .host_ips = w->context->host_ips,
                 .pod_ips = w->pod->host_network ? w->context->host_ips : w->pod_ips,
                 .start_us = w->start_us,

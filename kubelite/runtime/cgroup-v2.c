@@ -14,8 +14,10 @@
 
 #define DEFAULT_PERIOD_US 100000
 
-/* Handed on to children where the kernel has them. */
-static const char *const wanted[] = { "cpu", "memory", "pids", "cpuset", "io", "hugetlb" };
+/* Handed on to children where the kernel has them. Memory comes first: a group that still holds
+ * processes refuses it. It would take those of the others that know threads (cpu, pids, cpuset), and
+ * then its children were invalid for processes. */
+static const char *const wanted[] = { "memory", "cpu", "pids", "cpuset", "io", "hugetlb" };
 
 static bool has_word(const char *text, const char *word)
 {
@@ -27,8 +29,8 @@ static bool has_word(const char *text, const char *word)
         return false;
 }
 
-/* A controller that cannot be enabled (a real-time process in the root group, a threaded domain)
- * is missed where its limits are written. */
+/* Refuses a group with processes; otherwise, a controller that cannot be enabled (a real-time process
+ * in the root group) is missed where its limits are written. */
 static int enable_children(const char *dir)
 {
         KL_AUTOFREE char *available = NULL, *enabled = NULL;
@@ -48,7 +50,8 @@ static int enable_children(const char *dir)
                 if (!has_word(available, wanted[i]) || has_word(enabled, wanted[i]))
                         continue;
                 snprintf(text, sizeof(text), "+%s", wanted[i]);
-                file_write_at(fd, "cgroup.subtree_control", text);
+                if (file_write_at(fd, "cgroup.subtree_control", text) == -EBUSY)
+                        return -EBUSY;
         }
         return 0;
 }

@@ -211,7 +211,7 @@ int cleanup_all_body(void *sandbox);
 #define CLEANUP_RETRY_LAST_MS 30000
 #define CGROUP_DEADLINE_MS 60000
 /* A shim that does not answer is killed: at the end, or when found by a new daemon. */
-#define SHUTDOWN_TIMEOUT_MS 15000
+#define SHUTDOWN_TIMEOUT_MS 30000
 #define SYNC_TIMEOUT_MS 60000
 
 /* --- container.c --- */

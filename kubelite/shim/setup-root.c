@@ -124,11 +124,11 @@ static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, siz
  * Older kernels: one page of options, so layers go by the short names of their descriptors. It can only be
  * attached somewhere, which the host must not see: this is in a mount namespace of our own.
  */
-static int overlay_by_mount(const Setup *setup, const int *layers, size_t n, KlError **err)
+static int overlay_by_mount(const Setup *setup, const int *layers, size_t n, int rw_fd, KlError **err)
 {
-        int rw_fd = setup->fds[setup->start->rw_fd], fd;
         const char *at = setup->shim->state_path;
         KL_AUTOBUF options = BUF_INIT_LIMIT(4095);
+        int fd;
 
         buf_add_str(&options, "lowerdir=");
         for (size_t i = n; i-- > 0;)
@@ -152,20 +152,51 @@ static int leave_mounts(KlError **err)
         return 0;
 }
 
-static int overlay_in_own_namespace(Setup *setup, int layers_fd, size_t n, KlError **err)
+/* The same directory in this namespace's copy of the host's tree. */
+static int reopen(int fd, KlError **err)
 {
-        int layers[LAYERS_MAX], r;
+        char name[FD_PATH_SIZE], path[PATH_MAX];
+        ssize_t n;
+        int r;
 
+        snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+        n = readlink(name, path, sizeof(path) - 1);
+        if (n < 0)
+                return kl_error_errno(err, -errno, REASON, "path of a directory of layers");
+        path[n] = '\0';
+        r = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return r < 0 ? kl_error_errno(err, -errno, REASON, "open '%s'", path) : r;
+}
+
+static int open_layers(const Setup *setup, int layers_fd, int *layers, size_t n, KlError **err)
+{
         for (size_t i = 0; i < n; i++) {
                 layers[i] = open_layer(setup, layers_fd, setup->start->layers[i], err);
                 if (layers[i] < 0)
                         return layers[i];
         }
-        r = leave_mounts(err);
-        if (r < 0)
-                return r;
-        setup->root_fd = overlay_by_mount(setup, layers, n, err);
-        return setup->root_fd < 0 ? setup->root_fd : 0;
+        return 0;
+}
+
+/* Idmapped layers are mounts of no namespace, made in the host's; directories are of the namespace. */
+static int overlay_in_own_namespace(Setup *setup, int layers_fd, int rw_fd, size_t n, KlError **err)
+{
+        int layers[LAYERS_MAX], r = 0;
+
+        if (setup->shim->user_ns)
+                r = open_layers(setup, layers_fd, layers, n, err);
+        if (r == 0)
+                r = leave_mounts(err);
+        if (r == 0 && !setup->shim->user_ns) {
+                r = reopen(layers_fd, err);
+                if (r >= 0)
+                        r = open_layers(setup, r, layers, n, err);
+        }
+        if (r == 0)
+                r = reopen(rw_fd, err);
+        if (r >= 0)
+                r = setup->root_fd = overlay_by_mount(setup, layers, n, r, err);
+        return r < 0 ? r : 0;
 }
 
 int setup_overlay(Setup *setup, KlError **err)
@@ -181,7 +212,7 @@ int setup_overlay(Setup *setup, KlError **err)
                 return r;
         r = overlay_by_fsconfig(setup, layers_fd, rw_fd, n, err);
         if (r == -EOPNOTSUPP)
-                return overlay_in_own_namespace(setup, layers_fd, n, err);
+                return overlay_in_own_namespace(setup, layers_fd, rw_fd, n, err);
         setup->root_fd = r;
         return r < 0 ? r : leave_mounts(err);
 }

@@ -165,19 +165,23 @@ class Recorder:
 
     def _wait_for_events(self, seen, pod, n):
         def enough():
-            seen.events = []
-            for e in pods.events(self.api.admin, pod):
-                text = f"{e['type'][0]} {e['reason']}: {e['message']}"
-                if text not in seen.events:
-                    seen.events.append(text)
+            seen.events = self._event_texts(pod)
             return len(seen.events) >= n
         eventually(enough, 15, f"{seen.name}: {n} kinds of events")
+
+    def _event_texts(self, pod):
+        """In the order in which they first came; a repeated one is changed later."""
+        with self.api.store.changed:
+            new = [item for _, key, kind, item, _ in self.api.store.events
+                   if kind == "ADDED" and key[1:3] == ("events", NAMESPACE)]
+        mine = [e for e in new if e["involvedObject"]["name"] == pod["metadata"]["name"]]
+        return list(dict.fromkeys(f"{e['type'][0]} {e['reason']}: {e['message']}" for e in mine))
 
     def _read_logs(self, seen):
         for container, text in seen.case["logs"].items():
             done = self.node.cli("logs", "-n", NAMESPACE, seen.name, container)
-            seen.logs[container] = done.stdout
-            assert seen.matches(text, done.stdout), f"{done.stdout!r} is not {seen.fill(text)!r}"
+            seen.logs[container] = done.stdout + done.stderr
+            assert seen.matches(text, seen.logs[container]), f"{seen.logs[container]!r} is not {text!r}"
         return True
 
     def _collect(self, seen, pod):
@@ -235,7 +239,10 @@ def differences(seen):
     compare("settled", summary(seen.settled or seen.last), expected_summary(case["settled"]))
     compare("ended", summary(seen.last), expected_summary(case["ended"]))
     states, messages = history(seen)
-    compare("states", {k: sorted(v) for k, v in states.items()}, {k: sorted(v) for k, v in case["states"].items()})
+    compare("containers", sorted(states), sorted(case["states"]))
+    for name, wanted in case["states"].items():
+        short = {s.strip("()") for s in wanted if s.startswith("(")}
+        compare(f"states of {name}", sorted(states.get(name, set()) | short), sorted({s.strip("()") for s in wanted}))
     for key, text in case["messages"].items():
         if not seen.matches(text, messages.get(key, "")):
             found.append(f"message of {key}: {messages.get(key)!r}, recorded: {text!r}")

@@ -32,7 +32,7 @@ THIRD_PARTY = {
     "uv.h": {"loop", "net"},
     "libwebsockets.h": {"loop", "net"},
     "nghttp2/": {"net"},
-    "openssl/": {"net", "worker"},
+    "openssl/": {"net", "runtime", "worker"},
     "protobuf-c/": {"codec", "net"},
     "curl/": {"worker"},
     "archive": {"worker"},

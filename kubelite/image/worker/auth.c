@@ -51,7 +51,8 @@ static int parse_bearer(const char *s, AuthChallenge *ret)
         while ((s = next_parameter(s, key, sizeof(key), &value))) {
                 char **to = str_eq(key, "realm")     ? &ret->realm
                             : str_eq(key, "service") ? &ret->service
-                            : str_eq(key, "scope")   ? &ret->scope : NULL;
+                            : str_eq(key, "scope")   ? &ret->scope
+                                                     : NULL;
 
                 if (buf_error(&value))
                         return buf_error(&value);
@@ -119,14 +120,16 @@ static int take_token(const Buf *body, char **ret, KlError **err)
         const char *token;
 
         if (json_parse(buf_str(body), body->len, &document, NULL) < 0)
-                return kl_error(err, -EACCES, NULL, "failed to authorize: the token server's answer "
-                                                    "is no JSON");
+                return kl_error(err, -EACCES, NULL,
+                                "failed to authorize: the token server's answer "
+                                "is no JSON");
         token = value_get_str(document, "token");
         if (str_empty(token))
                 token = value_get_str(document, "access_token");
         if (str_empty(token) || strpbrk(token, "\r\n"))
-                return kl_error(err, -EACCES, NULL, "failed to authorize: the token server's answer "
-                                                    "has no token");
+                return kl_error(err, -EACCES, NULL,
+                                "failed to authorize: the token server's answer "
+                                "has no token");
         *ret = str_format("Bearer %s", token);
         return *ret ? 0 : kl_error(err, -ENOMEM, NULL, "out of memory");
 }
@@ -141,7 +144,8 @@ static int request_token(Http *http, const HttpRequest *request, const char *rea
                 return kl_error_wrap(err, r, "failed to authorize: failed to fetch %s token",
                                      anonymous ? "anonymous" : "oauth");
         if (response.status != 200)
-                return kl_error(err, -EACCES, NULL, "failed to authorize: failed to fetch %s "
+                return kl_error(err, -EACCES, NULL,
+                                "failed to authorize: failed to fetch %s "
                                 "token: unexpected status from %s request to %s: %ld %s",
                                 anonymous ? "anonymous" : "oauth", request->form ? "POST" : "GET",
                                 realm, response.status, http_status_text(response.status));
@@ -201,15 +205,19 @@ int auth_answer(Http *http, const AuthChallenge *challenge, const AuthCredential
         }
         if (!challenge->bearer) {
                 if (!challenge->basic || !credentials->username)
-                        return kl_error(err, -EACCES, NULL, "failed to authorize: the registry "
-                                                            "wants credentials");
+                        return kl_error(err, -EACCES, NULL,
+                                        "failed to authorize: the registry "
+                                        "wants credentials");
                 return answer_basic(credentials, ret) < 0
-                               ? kl_error(err, -ENOMEM, NULL, "out of memory") : 0;
+                               ? kl_error(err, -ENOMEM, NULL, "out of memory")
+                               : 0;
         }
         if (!str_starts(challenge->realm, "https://") &&
             (!str_starts(registry_url, "http://") || !str_starts(challenge->realm, "http://")))
-                return kl_error(err, -EACCES, NULL, "failed to authorize: the token server '%.200s' "
-                                "is not reached by https", challenge->realm);
+                return kl_error(err, -EACCES, NULL,
+                                "failed to authorize: the token server '%.200s' "
+                                "is not reached by https",
+                                challenge->realm);
         scope = challenge->scope ? strdup(challenge->scope)
                                  : str_format("repository:%s:pull", repository);
         if (!scope)

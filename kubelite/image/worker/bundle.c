@@ -158,9 +158,8 @@ static int on_scan_line(RoleChild *child, char letter, char *text, void *data)
 
 static int scan(Bundle *bundle, const char *what, int in_fd, int out_fd, KlError **err)
 {
-        __attribute__((cleanup(role_child_deinit))) RoleChild child = { .fd = -1,
-                                                                        .on_line = on_scan_line,
-                                                                        .data = bundle };
+        __attribute__((cleanup(role_child_deinit)))
+        RoleChild child = { .fd = -1, .on_line = on_scan_line, .data = bundle };
         char *args[] = { (char *)what, NULL };
         RoleSpec spec = { .role = ROLE_SCAN, .args = args, .in_fd = in_fd, .fds = { out_fd, -1 } };
         int r = role_child_start(&child, &spec, err);
@@ -305,7 +304,8 @@ int bundle_read(Bundle *bundle, const char *name, size_t max, Buf *to, KlError *
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n <= 0)
-                        return kl_error_errno(err, n < 0 ? -errno : -EPIPE, NULL, "read '%s'", name);
+                        return kl_error_errno(err, n < 0 ? -errno : -EPIPE, NULL, "read '%s'",
+                                              name);
                 done += (size_t)n;
         }
         buf_commit(to, (size_t)file.size);

@@ -13,14 +13,14 @@ typedef int (*RoleLineFunc)(RoleChild *child, char letter, char *text, void *dat
 
 struct RoleChild {
         pid_t pid;
-        int fd;          /* its standard output; -1 after its end */
+        int fd; /* its standard output; -1 after its end */
         Buf input;
-        char *result;    /* JSON of the "r" line; owned */
-        KlError *err;    /* of the "e" line, or of a breach of the protocol */
+        char *result; /* JSON of the "r" line; owned */
+        KlError *err; /* of the "e" line, or of a breach of the protocol */
         uint64_t progress;
         RoleLineFunc on_line; /* lines other than p, r, e; NULL: a breach */
         void *data;
-        Buf body;        /* what followed the last "b" line */
+        Buf body; /* what followed the last "b" line */
         size_t body_left;
 };
 

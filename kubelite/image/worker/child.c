@@ -40,8 +40,9 @@ static void reap(RoleChild *child)
         kl_pid_cleanup(&child->pid);
         child->pid = 0;
         if (!child->result && !child->err)
-                kl_error(&child->err, -EIO, NULL, "a process of kubelite-image ended without a "
-                                                  "result");
+                kl_error(&child->err, -EIO, NULL,
+                         "a process of kubelite-image ended without a "
+                         "result");
 }
 
 void role_child_deinit(RoleChild *child)

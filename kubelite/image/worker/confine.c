@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The walls around the parsers of hostile bytes. Each role is a process of its own, started by exec,
- * hence without its parent's memory (credentials of registries). It begins as root, calls one of
- * these functions before it reads the first byte, and cannot go back.
+ * The walls around the parsers of hostile bytes. Each role is a process of its own, started by
+ * exec, hence without its parent's memory (credentials of registries). It begins as root, calls one
+ * of these functions before it reads the first byte, and cannot go back.
  */
 
 #include "image/worker/confine-internal.h"
@@ -31,8 +31,8 @@ static int failed(const char *what, KlError **err)
 
 /* --- capabilities --- */
 
-static const int unpacker_caps[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER,
-                                     CAP_FSETID, CAP_MKNOD, CAP_SETFCAP };
+static const int unpacker_caps[] = { CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,
+                                     CAP_FSETID, CAP_MKNOD,        CAP_SETFCAP };
 
 static int keep_capabilities(const int *caps, size_t n, KlError **err)
 {
@@ -90,41 +90,108 @@ static int leave_namespaces(KlError **err)
 /* --- system calls --- */
 
 static const int file_reader_calls[] = {
-        SCMP_SYS(read), SCMP_SYS(pread64), SCMP_SYS(readv), SCMP_SYS(write), SCMP_SYS(writev),
-        SCMP_SYS(lseek), SCMP_SYS(_llseek), SCMP_SYS(close), SCMP_SYS(fstat), SCMP_SYS(fstat64),
-        SCMP_SYS(fcntl), SCMP_SYS(fcntl64), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(fadvise64),
-        SCMP_SYS(brk), SCMP_SYS(mmap), SCMP_SYS(mmap2), SCMP_SYS(munmap), SCMP_SYS(mremap),
-        SCMP_SYS(madvise), SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(clock_gettime),
-        SCMP_SYS(clock_gettime64), SCMP_SYS(gettimeofday), SCMP_SYS(time), SCMP_SYS(exit),
-        SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
-        SCMP_SYS(rt_sigaction), SCMP_SYS(sigaltstack), SCMP_SYS(getpid), SCMP_SYS(gettid),
-        SCMP_SYS(tgkill), SCMP_SYS(restart_syscall), SCMP_SYS(sched_yield), SCMP_SYS(rseq),
+        SCMP_SYS(read),
+        SCMP_SYS(pread64),
+        SCMP_SYS(readv),
+        SCMP_SYS(write),
+        SCMP_SYS(writev),
+        SCMP_SYS(lseek),
+        SCMP_SYS(_llseek),
+        SCMP_SYS(close),
+        SCMP_SYS(fstat),
+        SCMP_SYS(fstat64),
+        SCMP_SYS(fcntl),
+        SCMP_SYS(fcntl64),
+        SCMP_SYS(poll),
+        SCMP_SYS(ppoll),
+        SCMP_SYS(fadvise64),
+        SCMP_SYS(brk),
+        SCMP_SYS(mmap),
+        SCMP_SYS(mmap2),
+        SCMP_SYS(munmap),
+        SCMP_SYS(mremap),
+        SCMP_SYS(madvise),
+        SCMP_SYS(futex),
+        SCMP_SYS(getrandom),
+        SCMP_SYS(clock_gettime),
+        SCMP_SYS(clock_gettime64),
+        SCMP_SYS(gettimeofday),
+        SCMP_SYS(time),
+        SCMP_SYS(exit),
+        SCMP_SYS(exit_group),
+        SCMP_SYS(rt_sigreturn),
+        SCMP_SYS(rt_sigprocmask),
+        SCMP_SYS(rt_sigaction),
+        SCMP_SYS(sigaltstack),
+        SCMP_SYS(getpid),
+        SCMP_SYS(gettid),
+        SCMP_SYS(tgkill),
+        SCMP_SYS(restart_syscall),
+        SCMP_SYS(sched_yield),
+        SCMP_SYS(rseq),
         SCMP_SYS(prlimit64),
 };
 
 static const int unpacker_calls[] = {
-        SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(pwrite64), SCMP_SYS(ftruncate),
-        SCMP_SYS(ftruncate64), SCMP_SYS(mkdirat), SCMP_SYS(mknodat), SCMP_SYS(linkat),
-        SCMP_SYS(symlinkat), SCMP_SYS(unlinkat), SCMP_SYS(fchown), SCMP_SYS(fchownat),
-        SCMP_SYS(fchmod), SCMP_SYS(fchmodat), SCMP_SYS(fsetxattr), SCMP_SYS(utimensat),
-        SCMP_SYS(utimensat_time64), SCMP_SYS(newfstatat), SCMP_SYS(fstatat64), SCMP_SYS(statx),
-        SCMP_SYS(getdents64), SCMP_SYS(sync_file_range), SCMP_SYS(sync_file_range2),
+        SCMP_SYS(openat),           SCMP_SYS(openat2),
+        SCMP_SYS(pwrite64),         SCMP_SYS(ftruncate),
+        SCMP_SYS(ftruncate64),      SCMP_SYS(mkdirat),
+        SCMP_SYS(mknodat),          SCMP_SYS(linkat),
+        SCMP_SYS(symlinkat),        SCMP_SYS(unlinkat),
+        SCMP_SYS(fchown),           SCMP_SYS(fchownat),
+        SCMP_SYS(fchmod),           SCMP_SYS(fchmodat),
+        SCMP_SYS(fsetxattr),        SCMP_SYS(utimensat),
+        SCMP_SYS(utimensat_time64), SCMP_SYS(newfstatat),
+        SCMP_SYS(fstatat64),        SCMP_SYS(statx),
+        SCMP_SYS(getdents64),       SCMP_SYS(sync_file_range),
+        SCMP_SYS(sync_file_range2),
 };
 
 /* A client of the network through curl and the resolver needs more than could be listed with
  * confidence; what could make it more than that is taken away. */
 static const int fetcher_denied[] = {
-        SCMP_SYS(execve), SCMP_SYS(execveat), SCMP_SYS(ptrace), SCMP_SYS(process_vm_readv),
-        SCMP_SYS(process_vm_writev), SCMP_SYS(unshare), SCMP_SYS(setns), SCMP_SYS(mount),
-        SCMP_SYS(umount2), SCMP_SYS(pivot_root), SCMP_SYS(chroot), SCMP_SYS(fsopen),
-        SCMP_SYS(fsmount), SCMP_SYS(move_mount), SCMP_SYS(open_tree), SCMP_SYS(mount_setattr),
-        SCMP_SYS(bpf), SCMP_SYS(perf_event_open), SCMP_SYS(userfaultfd), SCMP_SYS(keyctl),
-        SCMP_SYS(add_key), SCMP_SYS(request_key), SCMP_SYS(init_module), SCMP_SYS(finit_module),
-        SCMP_SYS(delete_module), SCMP_SYS(kexec_load), SCMP_SYS(kexec_file_load),
-        SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_enter), SCMP_SYS(io_uring_register),
-        SCMP_SYS(pidfd_getfd), SCMP_SYS(open_by_handle_at), SCMP_SYS(personality),
-        SCMP_SYS(reboot), SCMP_SYS(swapon), SCMP_SYS(swapoff), SCMP_SYS(acct), SCMP_SYS(setuid),
-        SCMP_SYS(setgid), SCMP_SYS(setresuid), SCMP_SYS(setresgid), SCMP_SYS(setgroups),
+        SCMP_SYS(execve),
+        SCMP_SYS(execveat),
+        SCMP_SYS(ptrace),
+        SCMP_SYS(process_vm_readv),
+        SCMP_SYS(process_vm_writev),
+        SCMP_SYS(unshare),
+        SCMP_SYS(setns),
+        SCMP_SYS(mount),
+        SCMP_SYS(umount2),
+        SCMP_SYS(pivot_root),
+        SCMP_SYS(chroot),
+        SCMP_SYS(fsopen),
+        SCMP_SYS(fsmount),
+        SCMP_SYS(move_mount),
+        SCMP_SYS(open_tree),
+        SCMP_SYS(mount_setattr),
+        SCMP_SYS(bpf),
+        SCMP_SYS(perf_event_open),
+        SCMP_SYS(userfaultfd),
+        SCMP_SYS(keyctl),
+        SCMP_SYS(add_key),
+        SCMP_SYS(request_key),
+        SCMP_SYS(init_module),
+        SCMP_SYS(finit_module),
+        SCMP_SYS(delete_module),
+        SCMP_SYS(kexec_load),
+        SCMP_SYS(kexec_file_load),
+        SCMP_SYS(io_uring_setup),
+        SCMP_SYS(io_uring_enter),
+        SCMP_SYS(io_uring_register),
+        SCMP_SYS(pidfd_getfd),
+        SCMP_SYS(open_by_handle_at),
+        SCMP_SYS(personality),
+        SCMP_SYS(reboot),
+        SCMP_SYS(swapon),
+        SCMP_SYS(swapoff),
+        SCMP_SYS(acct),
+        SCMP_SYS(setuid),
+        SCMP_SYS(setgid),
+        SCMP_SYS(setresuid),
+        SCMP_SYS(setresgid),
+        SCMP_SYS(setgroups),
         SCMP_SYS(capset),
 };
 
@@ -204,15 +271,20 @@ static void allow_reading(int ruleset, const char *path)
 /* A second wall behind the user id; a kernel without Landlock goes without it. */
 static int restrict_files(KlError **err)
 {
-        static const char *const readable[] = { "/etc", "/usr", "/lib", "/lib64", "/run/systemd/resolve",
-                                                "/run/resolvconf", "/run/NetworkManager",
-                                                "/dev/urandom", "/var/lib/ca-certificates" };
+        static const char *const readable[] = { "/etc",
+                                                "/usr",
+                                                "/lib",
+                                                "/lib64",
+                                                "/run/systemd/resolve",
+                                                "/run/resolvconf",
+                                                "/run/NetworkManager",
+                                                "/dev/urandom",
+                                                "/var/lib/ca-certificates" };
         struct landlock_ruleset_attr attr = { .handled_access_fs = (1ULL << 13) - 1 };
         KL_AUTOFD int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 
         if (ruleset < 0)
-                return errno == ENOSYS || errno == EOPNOTSUPP
-                               ? 0 : failed("restrict files", err);
+                return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : failed("restrict files", err);
         for (size_t i = 0; i < ELEMENTS(readable); i++)
                 allow_reading(ruleset, readable[i]);
         if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
@@ -252,7 +324,8 @@ int confine_reader(KlError **err)
 {
         int r = leave_namespaces(err);
 
-        if (r == 0 && mount("none", READER_ROOT, "tmpfs", MS_NOSUID, "size=0,nr_inodes=1,mode=0") < 0)
+        if (r == 0 &&
+            mount("none", READER_ROOT, "tmpfs", MS_NOSUID, "size=0,nr_inodes=1,mode=0") < 0)
                 r = failed("mount an empty root", err);
         if (r == 0)
                 r = change_root(READER_ROOT, MS_RDONLY, err);

@@ -3,8 +3,8 @@
 /*
  * The fetcher: talks to one repository's endpoints. Standard input has one JSON document a line:
  * first the endpoints, then requests; answers are the lines of role-internal.h. Blobs go to
- * descriptor 3 (the unpacker's standard input) and, so that a later try can go on where this one was
- * cut off, to the file that is descriptor 4.
+ * descriptor 3 (the unpacker's standard input) and, so that a later try can go on where this one
+ * was cut off, to the file that is descriptor 4.
  */
 
 #include "image/worker/role-internal.h"
@@ -134,7 +134,8 @@ static void keep_partial(Fetch *f, const char *data, size_t len)
         }
 }
 
-static int on_blob_bytes(const HttpResponse *response, const void *data, size_t len, void *user_data)
+static int on_blob_bytes(const HttpResponse *response, const void *data, size_t len,
+                         void *user_data)
 {
         keep_partial(user_data, data, len);
         return fd_write_all(PIPE_FD, data, len);
@@ -213,9 +214,9 @@ static int serve(Fetch *f, const char *line, bool first, KlError **err)
 
 int role_fetch(int argc, char **argv)
 {
-        __attribute__((cleanup(fetch_deinit))) Fetch f = { .partial_fd = -1,
-                                                           .input = BUF_INIT_LIMIT(REQUEST_LINE_MAX),
-                                                           .arena = arena_new() };
+        __attribute__((cleanup(fetch_deinit))) Fetch f = {
+                .partial_fd = -1, .input = BUF_INIT_LIMIT(REQUEST_LINE_MAX), .arena = arena_new()
+        };
         KL_AUTOERR err = NULL;
         size_t taken = 0;
         char *line;

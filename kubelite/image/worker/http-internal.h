@@ -10,9 +10,9 @@
 
 /* One blocking HTTP request at a time, through libcurl. Redirects are not followed here. */
 
-#define HTTP_STALL_S 30       /* no byte for so long: given up */
+#define HTTP_STALL_S 30 /* no byte for so long: given up */
 #define HTTP_CONNECT_S 30
-#define HTTP_INLINE_S 300     /* small bodies altogether */
+#define HTTP_INLINE_S 300 /* small bodies altogether */
 #define HTTP_ERROR_BODY_MAX 16384
 #define HTTP_CHALLENGES_MAX 8
 
@@ -28,16 +28,16 @@ typedef int (*HttpSink)(const HttpResponse *response, const void *data, size_t l
 
 typedef struct HttpRequest {
         const char *url;
-        const char *authorization; /* header value or NULL */
-        const char *accept;        /* or NULL */
-        const char *form;          /* POST body, or NULL */
+        const char *authorization;               /* header value or NULL */
+        const char *accept;                      /* or NULL */
+        const char *form;                        /* POST body, or NULL */
         const char *basic_user, *basic_password; /* or NULL */
         bool head;
-        uint64_t offset;           /* Range from here */
+        uint64_t offset; /* Range from here */
         HttpTls tls;
-        unsigned int stall_s;      /* 0: HTTP_STALL_S */
-        Buf *body;                 /* takes a 2xx body up to its limit … */
-        HttpSink sink;             /* … or this does */
+        unsigned int stall_s; /* 0: HTTP_STALL_S */
+        Buf *body;            /* takes a 2xx body up to its limit … */
+        HttpSink sink;        /* … or this does */
         void *user_data;
 } HttpRequest;
 

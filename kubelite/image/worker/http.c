@@ -285,8 +285,10 @@ int http_perform(Http *http, const HttpRequest *request, HttpResponse *ret, KlEr
                 return kl_error_errno(err, transfer.error, NULL, "write what was fetched");
         }
         return kl_error(err, code_of(code), NULL, "failed to do request: %s \"%s\": %s",
-                        request->head ? "Head" : request->form ? "Post" : "Get", request->url,
-                        http->error[0] ? http->error : curl_easy_strerror(code));
+                        request->head   ? "Head"
+                        : request->form ? "Post"
+                                        : "Get",
+                        request->url, http->error[0] ? http->error : curl_easy_strerror(code));
 }
 
 /* --- texts --- */
@@ -314,11 +316,13 @@ const char *http_status_text(long status)
                 long status;
                 const char *text;
         } texts[] = {
-                { 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" },
-                { 404, "Not Found" }, { 405, "Method Not Allowed" }, { 406, "Not Acceptable" },
-                { 408, "Request Timeout" }, { 416, "Requested Range Not Satisfiable" },
-                { 429, "Too Many Requests" }, { 500, "Internal Server Error" },
-                { 502, "Bad Gateway" }, { 503, "Service Unavailable" }, { 504, "Gateway Timeout" },
+                { 400, "Bad Request" },        { 401, "Unauthorized" },
+                { 403, "Forbidden" },          { 404, "Not Found" },
+                { 405, "Method Not Allowed" }, { 406, "Not Acceptable" },
+                { 408, "Request Timeout" },    { 416, "Requested Range Not Satisfiable" },
+                { 429, "Too Many Requests" },  { 500, "Internal Server Error" },
+                { 502, "Bad Gateway" },        { 503, "Service Unavailable" },
+                { 504, "Gateway Timeout" },
         };
 
         for (size_t i = 0; i < ELEMENTS(texts); i++)

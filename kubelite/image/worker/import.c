@@ -4,7 +4,8 @@
  * Imports: OCI layouts (directory or archive) and `docker save` archives. Newer docker writes both
  * into one archive; then the layout counts, and names that only manifest.json has are added.
  *
- * Layers are unpacked from where they are by the same unpacker that pulls use, all digests compared.
+ * Layers are unpacked from where they are by the same unpacker that pulls use, all digests
+ * compared.
  */
 
 #include "image/worker/task-internal.h"
@@ -71,9 +72,10 @@ static int find_blob(Import *import, const char *name, uint64_t size, LayerJob *
         if (r > 0)
                 return kl_error(err, -ENOENT, NULL, "the archive has no '%s'", name);
         if (r == 0 && job->digest && file.size != size)
-                return kl_error(err, -EBADMSG, NULL, "'%s' has %llu bytes, expected %llu: failed "
-                                "size validation", name, (unsigned long long)file.size,
-                                (unsigned long long)size);
+                return kl_error(err, -EBADMSG, NULL,
+                                "'%s' has %llu bytes, expected %llu: failed "
+                                "size validation",
+                                name, (unsigned long long)file.size, (unsigned long long)size);
         if (r == 0) {
                 job->file_fd = file.fd;
                 job->offset = file.offset;
@@ -121,8 +123,10 @@ static int oci_jobs(Import *import, const Manifest *manifest, const ImageConfig 
         int r = 0;
 
         if (config->n_layers != manifest->n_layers)
-                return kl_error(err, -EINVAL, NULL, "mismatched image rootfs and manifest layers: "
-                                "%zu and %zu", config->n_layers, manifest->n_layers);
+                return kl_error(err, -EINVAL, NULL,
+                                "mismatched image rootfs and manifest layers: "
+                                "%zu and %zu",
+                                config->n_layers, manifest->n_layers);
         image->jobs = ARENA_ARRAY(import->arena, config->n_layers + 1, LayerJob);
         if (!image->jobs)
                 return no_memory(err);
@@ -130,7 +134,8 @@ static int oci_jobs(Import *import, const Manifest *manifest, const ImageConfig 
                 const Descriptor *layer = &manifest->layers[i];
                 char name[DIGEST_TEXT_SIZE + 16];
 
-                image->jobs[i] = (LayerJob){ .digest = layer->digest, .file_fd = -1,
+                image->jobs[i] = (LayerJob){ .digest = layer->digest,
+                                             .file_fd = -1,
                                              .diff_id = config->diff_ids[i] };
                 image->size_bytes += layer->size;
                 blob_name(layer->digest, name, sizeof(name));
@@ -165,7 +170,8 @@ static int import_manifest(Import *import, const Descriptor *top, const Manifest
         KL_AUTOSTRV names = NULL;
         KL_AUTOSTRV digests = NULL;
         ImageConfig config;
-        TaskImage image = { .id = manifest->config.digest, .config = &config,
+        TaskImage image = { .id = manifest->config.digest,
+                            .config = &config,
                             .pinned = import->pinned,
                             .size_bytes = manifest->config.size + top->size };
         int r = read_document(import, &manifest->config, CONFIG_BYTES_MAX, &text, err);
@@ -198,14 +204,16 @@ static int import_descriptor(Import *import, const Descriptor *top, KlError **er
                 int r = read_document(import, at, MANIFEST_BYTES_MAX, &text, err);
 
                 if (r == 0)
-                        r = manifest_decode(buf_str(&text), text.len, import->arena, &manifest, err);
+                        r = manifest_decode(buf_str(&text), text.len, import->arena, &manifest,
+                                            err);
                 if (r < 0)
                         return kl_error_wrap(err, r, "manifest %s", at->digest);
                 if (manifest.kind == MANIFEST_IMAGE)
                         return import_manifest(import, top, &manifest, err);
                 at = manifest_choose(&manifest, &host);
                 if (!at)
-                        return kl_error(err, -ENOENT, NULL, "no match for platform in manifest: "
+                        return kl_error(err, -ENOENT, NULL,
+                                        "no match for platform in manifest: "
                                         "not found");
         }
         return kl_error(err, -EINVAL, NULL, "the layout's indexes are nested too deeply");
@@ -233,8 +241,10 @@ static int saved_jobs(Import *import, const DockerSaveImage *saved, const ImageC
         int r = 0;
 
         if (config->n_layers != saved->n_layers)
-                return kl_error(err, -EINVAL, NULL, "mismatched image rootfs and layers: %zu and "
-                                "%zu", config->n_layers, saved->n_layers);
+                return kl_error(err, -EINVAL, NULL,
+                                "mismatched image rootfs and layers: %zu and "
+                                "%zu",
+                                config->n_layers, saved->n_layers);
         image->jobs = ARENA_ARRAY(import->arena, config->n_layers + 1, LayerJob);
         if (!image->jobs)
                 return no_memory(err);
@@ -294,7 +304,8 @@ static int import_archive(Import *import, KlError **err)
         if (has_index == 0)
                 return import_layout(import, &index, err);
         if (has_list != 0)
-                return kl_error(err, -EINVAL, NULL, "it is neither an OCI layout nor an archive of "
+                return kl_error(err, -EINVAL, NULL,
+                                "it is neither an OCI layout nor an archive of "
                                 "docker save: index.json and manifest.json are missing");
         for (size_t i = 0; r == 0 && i < import->n_saved; i++)
                 r = import_saved(import, &import->saved[i], err);
@@ -304,10 +315,9 @@ static int import_archive(Import *import, KlError **err)
 int task_import(Layout *layout, const char *path, int fd, bool pinned, char ***ret_names,
                 KlError **err)
 {
-        __attribute__((cleanup(import_deinit))) Import import = { .layout = layout,
-                                                                  .pinned = pinned,
-                                                                  .task = { .tmp_fd = -1 },
-                                                                  .arena = arena_new() };
+        __attribute__((cleanup(import_deinit))) Import import = {
+                .layout = layout, .pinned = pinned, .task = { .tmp_fd = -1 }, .arena = arena_new()
+        };
         int r = import.arena ? task_begin(&import.task, layout, err) : no_memory(err);
 
         if (r == 0)

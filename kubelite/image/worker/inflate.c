@@ -16,7 +16,7 @@
 
 struct Inflate {
         InflateKind kind;
-        bool at_end; /* between members or frames */
+        bool at_end;  /* between members or frames */
         bool padding; /* zeros after the last gzip member */
         struct inflate_state *gzip;
         ZSTD_DCtx *zstd;
@@ -116,8 +116,9 @@ static int run_gzip(Inflate *inflate, const uint8_t **in, size_t *in_len, uint8_
         r = isal_inflate(s);
         if (r < 0 || r == ISAL_NEED_DICT)
                 return kl_error(err, -EINVAL, NULL, "the gzip data are damaged (%s)",
-                                r == ISAL_INCORRECT_CHECKSUM ? "checksum" :
-                                r == ISAL_INVALID_WRAPPER    ? "header" : "stream");
+                                r == ISAL_INCORRECT_CHECKSUM ? "checksum"
+                                : r == ISAL_INVALID_WRAPPER  ? "header"
+                                                             : "stream");
         *in_len -= (size_t)(s->next_in - *in);
         *in = s->next_in;
         *ret_len = (size_t)(s->next_out - out);
@@ -154,7 +155,8 @@ int inflate_run(Inflate *inflate, const uint8_t **in, size_t *in_len, uint8_t *o
         else
                 r = run_zstd(inflate, in, in_len, out, size, ret_len, err);
         if (r == 0 && before > 0 && *in_len == before && *ret_len == 0)
-                return kl_error(err, -EINVAL, NULL, "the compressed data are damaged (no progress)");
+                return kl_error(err, -EINVAL, NULL,
+                                "the compressed data are damaged (no progress)");
         return r;
 }
 

@@ -12,15 +12,15 @@
 #define LAYER_PARTIAL_MIN (1U << 20)
 
 typedef struct LayerJob {
-        const char *digest;  /* of the blob; NULL: only the diff id is known */
+        const char *digest; /* of the blob; NULL: only the diff id is known */
         const char *diff_id;
         uint64_t size;
-        int file_fd;         /* the blob is here, from offset; -1: it is fetched */
+        int file_fd; /* the blob is here, from offset; -1: it is fetched */
         uint64_t offset;
 
         /* results */
-        bool present;        /* in the store before, or a layer above is the same */
-        char tmp_name[12];   /* else this directory beneath the set's */
+        bool present;      /* in the store before, or a layer above is the same */
+        char tmp_name[12]; /* else this directory beneath the set's */
         uint64_t unpacked_bytes;
         bool done;
 } LayerJob;
@@ -29,7 +29,7 @@ typedef struct LayerSet {
         Layout *layout;
         LayerJob *jobs;
         size_t n_jobs;
-        int tmp_fd;           /* of layout_make_tmp */
+        int tmp_fd; /* of layout_make_tmp */
         const char *tmp_name;
         const RegistryPlan *plan; /* NULL for imports */
 } LayerSet;

@@ -220,8 +220,8 @@ static void show_progress(Pipeline *p)
 
 static int mark_opaque(int layer_fd, const char *path)
 {
-        KL_AUTOFD int fd = path_open_in_root(layer_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY,
-                                             0);
+        KL_AUTOFD int fd =
+                path_open_in_root(layer_fd, *path ? path : ".", O_RDONLY | O_DIRECTORY, 0);
 
         if (fd < 0)
                 return fd;
@@ -320,7 +320,8 @@ static int pipeline_end(Run *run, Pipeline *p, KlError **err)
 
 /* --- the loop --- */
 
-/* The next job that needs work; those whose diff is here or comes with a layer above are present. */
+/* The next job that needs work; those whose diff is here or comes with a layer above are present.
+ */
 static LayerJob *next_job(Run *run)
 {
         LayerSet *set = run->set;
@@ -332,8 +333,8 @@ static LayerJob *next_job(Run *run)
 
                 for (size_t i = run->next; i < set->n_jobs && !again; i++)
                         again = str_eq(set->jobs[i].diff_id, job->diff_id);
-                job->present = again || job->done ||
-                               layout_find_diff(set->layout, job->diff_id, name);
+                job->present =
+                        again || job->done || layout_find_diff(set->layout, job->diff_id, name);
                 if (!job->present)
                         return job;
                 if (!again)

@@ -3,11 +3,9 @@
 /*
  * kubelite-image: one pull or import, started by the daemon or by hand.
  *
- *     kubelite-image pull   --store DIR [--registries FILE] [--stall-timeout SECONDS] [--pin] REFERENCE
- *     kubelite-image import --store DIR [--pin] [--fd N] FILE|DIRECTORY|-
- *     kubelite-image list   --store DIR
- *     kubelite-image remove --store DIR REFERENCE|ID
- *     kubelite-image clean  --store DIR
+ *     kubelite-image pull   --store DIR [--registries FILE] [--stall-timeout SECONDS] [--pin]
+ * REFERENCE kubelite-image import --store DIR [--pin] [--fd N] FILE|DIRECTORY|- kubelite-image list
+ * --store DIR kubelite-image remove --store DIR REFERENCE|ID kubelite-image clean  --store DIR
  *
  * With --owned the caller holds the store's lock; without, it is taken, so that these commands and
  * a daemon exclude each other. Credentials come as JSON on standard input when --auth is given.
@@ -93,7 +91,8 @@ static int read_auth(AuthText *to, KlError **err)
         const struct {
                 const char *key;
                 const char **to;
-        } keys[] = { { "username", &to->auth.username }, { "password", &to->auth.password },
+        } keys[] = { { "username", &to->auth.username },
+                     { "password", &to->auth.password },
                      { "identityToken", &to->auth.identity_token },
                      { "registryToken", &to->auth.registry_token } };
         ssize_t n = text ? fd_read_all(STDIN_FILENO, text, AUTH_BYTES_MAX) : -ENOMEM;
@@ -117,7 +116,8 @@ static int read_auth(AuthText *to, KlError **err)
 static int command_pull(Layout *layout, const Arguments *a, KlError **err)
 {
         AuthText auth = { 0 };
-        PullOptions options = { .registries = a->registries, .stall_s = (unsigned int)a->stall_s,
+        PullOptions options = { .registries = a->registries,
+                                .stall_s = (unsigned int)a->stall_s,
                                 .pinned = a->pin };
         KL_AUTOFREE char *id = NULL;
         KL_AUTOSTRV names = NULL;
@@ -215,7 +215,8 @@ static bool is_command(const char *name, const char *operand)
 {
         if (str_eq(name, "list") || str_eq(name, "clean"))
                 return !operand;
-        return operand && (str_eq(name, "pull") || str_eq(name, "import") || str_eq(name, "remove"));
+        return operand &&
+               (str_eq(name, "pull") || str_eq(name, "import") || str_eq(name, "remove"));
 }
 
 int main(int argc, char **argv)

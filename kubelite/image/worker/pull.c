@@ -98,12 +98,16 @@ static int check_config(const Pull *pull, KlError **err)
         const ImageConfig *c = &pull->config;
 
         if (c->n_layers != pull->manifest.n_layers)
-                return kl_error(err, -EINVAL, NULL, "mismatched image rootfs and manifest layers: "
-                                "%zu and %zu", c->n_layers, pull->manifest.n_layers);
+                return kl_error(err, -EINVAL, NULL,
+                                "mismatched image rootfs and manifest layers: "
+                                "%zu and %zu",
+                                c->n_layers, pull->manifest.n_layers);
         if ((!str_empty(c->os) && !str_eq(c->os, host.os)) ||
             (!str_empty(c->architecture) && !str_eq(c->architecture, host.architecture)))
-                return kl_error(err, -ENOENT, NULL, "no match for platform in manifest: it is for "
-                                "%s/%s: not found", c->os, c->architecture);
+                return kl_error(err, -ENOENT, NULL,
+                                "no match for platform in manifest: it is for "
+                                "%s/%s: not found",
+                                c->os, c->architecture);
         return 0;
 }
 
@@ -166,9 +170,12 @@ static int pull_layers(Pull *pull, const PullOptions *options, char ***ret_names
         __attribute__((cleanup(task_end))) Task task = { .tmp_fd = -1 };
         KL_AUTOSTRV tags = NULL;
         KL_AUTOSTRV digests = NULL;
-        TaskImage image = { .id = pull->manifest.config.digest, .config = &pull->config,
-                            .size_bytes = compressed_size(pull), .pinned = options->pinned,
-                            .jobs = make_jobs(pull), .plan = pull->plan };
+        TaskImage image = { .id = pull->manifest.config.digest,
+                            .config = &pull->config,
+                            .size_bytes = compressed_size(pull),
+                            .pinned = options->pinned,
+                            .jobs = make_jobs(pull),
+                            .plan = pull->plan };
         int r;
 
         if (!image.jobs || make_names(pull, &tags, &digests) < 0)
@@ -213,7 +220,8 @@ static int is_unchanged(Pull *pull, char **ret_id, char ***ret_names, KlError **
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
         for (size_t i = 0; map_next(records, &i, NULL, &record);)
                 known |= strv_contains(record->tags, tag);
-        if (!known || session_get(&pull->session, path, true, 1, &body, &digest, NULL) < 0 || !digest)
+        if (!known || session_get(&pull->session, path, true, 1, &body, &digest, NULL) < 0 ||
+            !digest)
                 return 0;
         by_digest = str_format("%s/%s@%s", pull->ref.host, pull->ref.repository, digest);
         for (size_t i = 0; by_digest && map_next(records, &i, NULL, &record);) {
@@ -255,10 +263,10 @@ static int pull_run(Pull *pull, const PullOptions *options, char **ret_id, char 
 int task_pull(Layout *layout, const char *reference, const PullOptions *options, char **ret_id,
               char ***ret_names, KlError **err)
 {
-        __attribute__((cleanup(pull_deinit))) Pull pull = { .layout = layout,
-                                                            .session = { .to_fd = -1,
-                                                                         .child = { .fd = -1 } },
-                                                            .arena = arena_new() };
+        __attribute__((cleanup(pull_deinit)))
+        Pull pull = { .layout = layout,
+                      .session = { .to_fd = -1, .child = { .fd = -1 } },
+                      .arena = arena_new() };
         KL_AUTOFREE char *name = NULL;
         int r = image_ref_parse(reference, &pull.ref, err);
 

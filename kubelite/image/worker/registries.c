@@ -72,8 +72,10 @@ static int rewrite(Reader *rd, const Value *rules, const char **ret)
                 int r;
 
                 if (regcomp(&regex, pattern, REG_EXTENDED) != 0)
-                        return kl_error(rd->err, -EINVAL, NULL, "registries: the rewrite pattern "
-                                        "'%s' is no regular expression", pattern);
+                        return kl_error(rd->err, -EINVAL, NULL,
+                                        "registries: the rewrite pattern "
+                                        "'%s' is no regular expression",
+                                        pattern);
                 r = regexec(&regex, rd->ref->repository, REWRITE_GROUPS, groups, 0);
                 regfree(&regex);
                 if (r != 0 || !value_str(replacement))
@@ -196,12 +198,15 @@ static int add_mirror(Reader *rd, const char *url, const char *repository)
         const char *host = url_host(rd, url);
 
         if (!e)
-                return kl_error(rd->err, -E2BIG, NULL, "registries: '%s' has more than %d endpoints",
-                                rd->ref->host, REGISTRY_ENDPOINTS_MAX);
+                return kl_error(rd->err, -E2BIG, NULL,
+                                "registries: '%s' has more than %d endpoints", rd->ref->host,
+                                REGISTRY_ENDPOINTS_MAX);
         if (str_empty(host) ||
             (strstr(url, "://") && !str_starts(url, "http://") && !str_starts(url, "https://")))
-                return kl_error(rd->err, -EINVAL, NULL, "registries: the endpoint '%s' is neither "
-                                "http nor https", url);
+                return kl_error(rd->err, -EINVAL, NULL,
+                                "registries: the endpoint '%s' is neither "
+                                "http nor https",
+                                url);
         e->base = mirror_base(rd, url);
         e->repository = repository;
         if (!str_eq(host, rd->ref->host))
@@ -225,8 +230,10 @@ static int add_mirrors(Reader *rd)
                 const char *url = value_str(value_at(list, i));
 
                 if (!url)
-                        return kl_error(rd->err, -EINVAL, NULL, "registries: mirrors.%s.endpoint[%zu] "
-                                        "is no text", rd->ref->host, i);
+                        return kl_error(rd->err, -EINVAL, NULL,
+                                        "registries: mirrors.%s.endpoint[%zu] "
+                                        "is no text",
+                                        rd->ref->host, i);
                 r = add_mirror(rd, url, repository);
         }
         return r;
@@ -246,8 +253,9 @@ static int add_own(Reader *rd, const char *scheme, bool fallback)
         int r;
 
         if (!e)
-                return kl_error(rd->err, -E2BIG, NULL, "registries: '%s' has more than %d endpoints",
-                                host, REGISTRY_ENDPOINTS_MAX);
+                return kl_error(rd->err, -E2BIG, NULL,
+                                "registries: '%s' has more than %d endpoints", host,
+                                REGISTRY_ENDPOINTS_MAX);
         e->base = arena_format(rd->plan->arena, "%s://%s/v2", scheme,
                                str_eq(host, "docker.io") ? "registry-1.docker.io" : host);
         e->repository = rd->ref->repository;
@@ -267,8 +275,8 @@ static int add_own(Reader *rd, const char *scheme, bool fallback)
 static int add_registry(Reader *rd)
 {
         const Value *configs = value_get(rd->document, "configs");
-        bool plain = is_loopback(rd->ref->host) &&
-                     !value_get(value_get(configs, rd->ref->host), "tls");
+        bool plain =
+                is_loopback(rd->ref->host) && !value_get(value_get(configs, rd->ref->host), "tls");
         int r = plain ? add_own(rd, "http", false) : 0;
 
         return r < 0 ? r : add_own(rd, "https", plain);

@@ -14,7 +14,7 @@
 #define REGISTRY_BACKOFF_MS 250
 
 typedef struct Endpoint {
-        const char *base;          /* "https://registry-1.docker.io/v2" */
+        const char *base; /* "https://registry-1.docker.io/v2" */
         const char *repository;
         const char *host_argument; /* "ns" of a mirror's query, or NULL */
         AuthCredentials credentials;

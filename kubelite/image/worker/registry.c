@@ -23,12 +23,16 @@ static int decode_endpoint(const Field *field, Arena *arena, Endpoint *ret, KlEr
                 const char *key;
                 const char **to;
         } texts[] = {
-                { "base", &ret->base }, { "repository", &ret->repository },
-                { "namespace", &ret->host_argument }, { "username", &ret->credentials.username },
+                { "base", &ret->base },
+                { "repository", &ret->repository },
+                { "namespace", &ret->host_argument },
+                { "username", &ret->credentials.username },
                 { "password", &ret->credentials.password },
                 { "identityToken", &ret->credentials.identity_token },
-                { "registryToken", &ret->credentials.registry_token }, { "ca", &ret->tls.ca },
-                { "cert", &ret->tls.cert }, { "key", &ret->tls.key },
+                { "registryToken", &ret->credentials.registry_token },
+                { "ca", &ret->tls.ca },
+                { "cert", &ret->tls.cert },
+                { "key", &ret->tls.key },
         };
         char *authorization = NULL;
         int r = field_bool(field, "insecure", &ret->tls.insecure, err);
@@ -95,7 +99,8 @@ static char *make_url(const Endpoint *endpoint, const char *path)
         if (!endpoint->host_argument)
                 return str_format("%s/%s/%s", endpoint->base, endpoint->repository, path);
         ns = curl_easy_escape(NULL, endpoint->host_argument, 0);
-        url = str_format("%s/%s/%s?ns=%s", endpoint->base, endpoint->repository, path, ns ? ns : "");
+        url = str_format("%s/%s/%s?ns=%s", endpoint->base, endpoint->repository, path,
+                         ns ? ns : "");
         curl_free(ns);
         return url;
 }
@@ -147,10 +152,15 @@ static int request_once(Registry *registry, Endpoint *endpoint, const RegistryGe
 {
         bool own = same_origin(url, endpoint->base);
         HttpRequest request = {
-                .url = url, .accept = get->accept, .head = get->head, .offset = get->offset,
+                .url = url,
+                .accept = get->accept,
+                .head = get->head,
+                .offset = get->offset,
                 .authorization = own ? endpoint->authorization : NULL,
                 .tls = own ? endpoint->tls : (HttpTls){ 0 },
-                .stall_s = registry->stall_s, .body = get->body, .sink = get->sink,
+                .stall_s = registry->stall_s,
+                .body = get->body,
+                .sink = get->sink,
                 .user_data = get->user_data,
         };
 
@@ -219,7 +229,8 @@ static int check_status(const Registry *registry, const Endpoint *endpoint, cons
         if (response->status == 404)
                 return kl_error(err, -ENOENT, NULL, "%s: not found", registry->name);
         if (response->status == 401 || response->status == 403)
-                return kl_error(err, -EACCES, NULL, "pull access denied, repository does not exist "
+                return kl_error(err, -EACCES, NULL,
+                                "pull access denied, repository does not exist "
                                 "or may require authorization: authorization failed: %ld %s",
                                 response->status, http_status_text(response->status));
         return kl_error(err, response->status == 429 || response->status >= 500 ? -EAGAIN : -EPROTO,
@@ -362,7 +373,9 @@ static int get_blob_once(Registry *registry, Endpoint *endpoint, BlobTry *t, KlE
 {
         __attribute__((cleanup(http_response_deinit))) HttpResponse response = { 0 };
         char path[160];
-        RegistryGet get = { .path = path, .offset = t->blob->done, .sink = on_blob, .user_data = t };
+        RegistryGet get = {
+                .path = path, .offset = t->blob->done, .sink = on_blob, .user_data = t
+        };
         int r;
 
         snprintf(path, sizeof(path), "blobs/%s", t->blob->digest);

@@ -18,8 +18,8 @@
 
 /* --- start --- */
 
-static void __attribute__((noreturn)) child_exec(const RoleSpec *spec, char **argv, char **envp,
-                                                 pid_t parent)
+static void __attribute__((noreturn))
+child_exec(const RoleSpec *spec, char **argv, char **envp, pid_t parent)
 {
         int from[4] = { spec->in_fd, spec->out_fd, spec->fds[0], spec->fds[1] };
         static const int to[4] = { 0, 1, 3, 4 };
@@ -45,10 +45,10 @@ static void __attribute__((noreturn)) child_exec(const RoleSpec *spec, char **ar
 /* Only what a network client needs of the environment. */
 static int role_environment(char ***ret)
 {
-        static const char *const names[] = { "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
-                                             "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE",
-                                             "SSL_CERT_DIR", "ASAN_OPTIONS", "LSAN_OPTIONS",
-                                             "UBSAN_OPTIONS" };
+        static const char *const names[] = { "http_proxy",    "https_proxy",  "no_proxy",
+                                             "HTTP_PROXY",    "HTTPS_PROXY",  "NO_PROXY",
+                                             "SSL_CERT_FILE", "SSL_CERT_DIR", "ASAN_OPTIONS",
+                                             "LSAN_OPTIONS",  "UBSAN_OPTIONS" };
         int r = strv_addf(ret, "PATH=/usr/sbin:/usr/bin:/sbin:/bin");
 
         for (size_t i = 0; i < ELEMENTS(names) && r == 0; i++)

@@ -31,8 +31,8 @@ static ssize_t read_at(void *data, void *to, size_t len, uint64_t offset)
         size_t done = 0;
 
         while (done < len) {
-                ssize_t n = pread(STDIN_FILENO, (char *)to + done, len - done,
-                                  (off_t)(offset + done));
+                ssize_t n =
+                        pread(STDIN_FILENO, (char *)to + done, len - done, (off_t)(offset + done));
 
                 if (n < 0 && errno == EINTR)
                         continue;

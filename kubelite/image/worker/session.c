@@ -125,10 +125,14 @@ int session_get_verified(Session *session, const char *path, const char *digest,
         if (r < 0)
                 return r;
         if (size > 0 && (*ret_body)->len != size)
-                return kl_error(err, -EBADMSG, NULL, "'%s' has %zu bytes, expected %llu: failed size "
-                                "validation", path, (*ret_body)->len, (unsigned long long)size);
+                return kl_error(err, -EBADMSG, NULL,
+                                "'%s' has %zu bytes, expected %llu: failed size "
+                                "validation",
+                                path, (*ret_body)->len, (unsigned long long)size);
         if (document_digest(*ret_body, digest, have) < 0 || !str_eq(have, digest))
-                return kl_error(err, -EBADMSG, NULL, "unexpected digest of '%s': %s, expected %s: "
-                                "failed precondition", path, have, digest);
+                return kl_error(err, -EBADMSG, NULL,
+                                "unexpected digest of '%s': %s, expected %s: "
+                                "failed precondition",
+                                path, have, digest);
         return 0;
 }

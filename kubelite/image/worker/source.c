@@ -105,8 +105,10 @@ static int fill(Source *source, KlError **err)
                 source->n_in += (uint64_t)n;
         } while (n > 0 && len < INFLATE_MAGIC_SIZE);
         if (source->n_in > o->size)
-                return kl_error(err, -EINVAL, NULL, "the layer is larger than the %llu bytes that "
-                                "its manifest declares", (unsigned long long)o->size);
+                return kl_error(err, -EINVAL, NULL,
+                                "the layer is larger than the %llu bytes that "
+                                "its manifest declares",
+                                (unsigned long long)o->size);
         source->at_end = n == 0;
         source->next = source->in;
         source->avail = len;
@@ -140,9 +142,10 @@ static int count_out(Source *source, const void *data, size_t len, KlError **err
 
         source->n_out += len;
         if (source->n_out > LAYER_BYTES_FREE && source->n_out > max)
-                return kl_error(err, -EFBIG, NULL, "the layer of %llu bytes grows beyond %d times "
-                                "its size", (unsigned long long)source->options.size,
-                                LAYER_RATIO_MAX);
+                return kl_error(err, -EFBIG, NULL,
+                                "the layer of %llu bytes grows beyond %d times "
+                                "its size",
+                                (unsigned long long)source->options.size, LAYER_RATIO_MAX);
         EVP_DigestUpdate(source->diff_hash, data, len);
         return 0;
 }
@@ -203,8 +206,9 @@ static int compare(EVP_MD_CTX *hash, const char *expected, const char *what, KlE
         hex_encode(bytes, len, text);
         if (str_eq(text, digest_hex(expected)))
                 return 0;
-        return kl_error(err, -EBADMSG, NULL, "unexpected %s %s:%s, expected %s: failed precondition",
-                        what, digest_algorithm(expected), text, expected);
+        return kl_error(err, -EBADMSG, NULL,
+                        "unexpected %s %s:%s, expected %s: failed precondition", what,
+                        digest_algorithm(expected), text, expected);
 }
 
 int source_finish(Source *source, KlError **err)

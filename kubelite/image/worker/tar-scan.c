@@ -58,7 +58,8 @@ static bool checksum_is_right(const Header *h)
         uint64_t sum = 0, expected;
 
         for (size_t i = 0; i < BLOCK; i++)
-                sum += i >= offsetof(Header, checksum) && i < offsetof(Header, type) ? ' ' : bytes[i];
+                sum += i >= offsetof(Header, checksum) && i < offsetof(Header, type) ? ' '
+                                                                                     : bytes[i];
         return parse_number(h->checksum, sizeof(h->checksum), &expected) == 0 && sum == expected;
 }
 

@@ -82,8 +82,8 @@ static void fill_layers(const Task *task, const TaskImage *image, LayoutLayer *l
 static int run_once(Task *task, const TaskImage *image, ImageRecord *record, KlError **err)
 {
         KL_AUTOFREE LayoutLayer *layers = calloc(image->config->n_layers + 1, sizeof(*layers));
-        LayerSet set = { task->layout, image->jobs, image->config->n_layers, task->tmp_fd,
-                         task->tmp_name, image->plan };
+        LayerSet set = { task->layout, image->jobs,    image->config->n_layers,
+                         task->tmp_fd, task->tmp_name, image->plan };
         LayoutCommit commit = { layers, image->config->n_layers, record };
         int r;
 

@@ -94,8 +94,10 @@ static int collect_xattrs(Unpack *u, struct archive_entry *e, Entry *entry, KlEr
         archive_entry_xattr_reset(e);
         while (archive_entry_xattr_next(e, &name, &value, &len) == ARCHIVE_OK) {
                 if (entry->n_xattrs == ENTRY_XATTRS_MAX)
-                        return kl_error(err, -EFBIG, NULL, "'/%.200s' has too many extended "
-                                        "attributes", entry->path);
+                        return kl_error(err, -EFBIG, NULL,
+                                        "'/%.200s' has too many extended "
+                                        "attributes",
+                                        entry->path);
                 if (name)
                         u->xattrs[entry->n_xattrs++] = (EntryXattr){ name, value, len };
         }

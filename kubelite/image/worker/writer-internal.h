@@ -27,13 +27,13 @@ typedef struct EntryXattr {
 } EntryXattr;
 
 typedef struct Entry {
-        const char *path;      /* as the archive has it */
-        mode_t mode;           /* type and permissions; type 0: a hard link */
-        const char *link;      /* target of a symbolic or hard link */
+        const char *path; /* as the archive has it */
+        mode_t mode;      /* type and permissions; type 0: a hard link */
+        const char *link; /* target of a symbolic or hard link */
         uid_t uid;
         gid_t gid;
         dev_t device;
-        uint64_t size;         /* regular files */
+        uint64_t size; /* regular files */
         struct timespec mtime;
         const EntryXattr *xattrs;
         size_t n_xattrs;
@@ -42,8 +42,8 @@ typedef struct Entry {
 typedef struct Writer Writer;
 
 /* root_fd is borrowed. opaque: directories (paths) that hide those of lower layers. */
-int writer_new(int root_fd, void (*opaque)(const char *path, void *data), void *data,
-               Writer **ret, KlError **err);
+int writer_new(int root_fd, void (*opaque)(const char *path, void *data), void *data, Writer **ret,
+               KlError **err);
 Writer *writer_free(Writer *writer);
 KL_DEFINE_CLEANUP(Writer *, writer_free);
 

@@ -56,8 +56,8 @@ struct Writer {
         char name[ENTRY_PATH_MAX]; /* of the entry at hand, for errors */
 };
 
-int writer_new(int root_fd, void (*opaque)(const char *path, void *data), void *data,
-               Writer **ret, KlError **err)
+int writer_new(int root_fd, void (*opaque)(const char *path, void *data), void *data, Writer **ret,
+               KlError **err)
 {
         Writer *writer = calloc(1, sizeof(*writer));
 
@@ -217,8 +217,10 @@ static int check_xattrs(const Entry *entry, KlError **err)
 
         for (size_t i = 0; i < entry->n_xattrs; i++) {
                 if (str_starts(entry->xattrs[i].name, "trusted."))
-                        return kl_error(err, -EPERM, NULL, "'/%s' has an attribute '%s', which an "
-                                        "image may not set", entry->path, entry->xattrs[i].name);
+                        return kl_error(err, -EPERM, NULL,
+                                        "'/%s' has an attribute '%s', which an "
+                                        "image may not set",
+                                        entry->path, entry->xattrs[i].name);
                 bytes += entry->xattrs[i].len;
         }
         if (entry->n_xattrs > ENTRY_XATTRS_MAX || bytes > ENTRY_XATTR_BYTES_MAX)
@@ -227,8 +229,8 @@ static int check_xattrs(const Entry *entry, KlError **err)
         return 0;
 }
 
-/* Always, since a directory with the setgid bit passes on its group. Owner before mode: chown clears
- * the setuid bits. */
+/* Always, since a directory with the setgid bit passes on its group. Owner before mode: chown
+ * clears the setuid bits. */
 static int set_owner(Writer *w, int fd, const Entry *e, KlError **err)
 {
         if (fchown(fd, e->uid, e->gid) < 0 ||
@@ -289,8 +291,7 @@ static int write_file(Writer *w, const Entry *e, const char *leaf, KlError **err
                                 (unsigned long long)LAYER_APPARENT_MAX);
         w->apparent_bytes += e->size;
         w->file_fd = openat(w->parent_fd, leaf,
-                            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                            e->mode & 07777);
+                            O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, e->mode & 07777);
         if (w->file_fd < 0)
                 return fail(w, -errno, "create", err);
         w->file = *e;
@@ -326,8 +327,9 @@ static int write_hardlink(Writer *w, const Entry *e, const char *leaf, KlError *
         int r = entry_path_clean(e->link ? e->link : "", target);
 
         if (r < 0 || !*target)
-                return kl_error(err, -EINVAL, NULL, "'/%s' is a hard link to '%s', out of the layer",
-                                w->name, e->link ? e->link : "");
+                return kl_error(err, -EINVAL, NULL,
+                                "'/%s' is a hard link to '%s', out of the layer", w->name,
+                                e->link ? e->link : "");
         slash = strrchr(target, '/');
         target_leaf = slash ? slash + 1 : target;
         if (slash)
@@ -454,8 +456,9 @@ int writer_entry(Writer *w, const Entry *entry, KlError **err)
                                 LAYER_ENTRIES_MAX);
         r = entry_path_clean(entry->path, w->name);
         if (r < 0)
-                return kl_error(err, r, NULL, r == -EINVAL ? "the entry '%.200s' leaves the layer"
-                                                           : "the name '%.200s…' is too long",
+                return kl_error(err, r, NULL,
+                                r == -EINVAL ? "the entry '%.200s' leaves the layer"
+                                             : "the name '%.200s…' is too long",
                                 entry->path);
         r = check_xattrs(entry, err);
         if (r < 0)
@@ -466,7 +469,8 @@ int writer_entry(Writer *w, const Entry *entry, KlError **err)
         if (mark == ENTRY_IGNORED)
                 return 0;
         if (mark == ENTRY_BAD)
-                return kl_error(err, -EINVAL, NULL, "the entry '%.200s' is no whiteout", entry->path);
+                return kl_error(err, -EINVAL, NULL, "the entry '%.200s' is no whiteout",
+                                entry->path);
         r = enter_parent(w, w->name, parent_len, err);
         if (r < 0)
                 return r;
@@ -482,7 +486,8 @@ int writer_data(Writer *w, const void *data, size_t len, uint64_t offset, KlErro
         const char *from = data;
 
         if (offset > w->file.size || len > w->file.size - offset)
-                return kl_error(err, -EINVAL, NULL, "'/%s' is longer than its header says", w->name);
+                return kl_error(err, -EINVAL, NULL, "'/%s' is longer than its header says",
+                                w->name);
         while (len > 0) {
                 ssize_t n = pwrite(w->file_fd, from, len, (off_t)offset);
 

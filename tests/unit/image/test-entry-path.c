@@ -15,10 +15,22 @@ static void test_clean(void **state)
         static const struct {
                 const char *name, *clean; /* NULL: refused */
         } cases[] = {
-                { "", "" },           { ".", "" },         { "./", "" },      { "/", "" },
-                { "a", "a" },         { "./a/./b/", "a/b" }, { "//a//b", "a/b" }, { "/etc/x", "etc/x" },
-                { "..", NULL },       { "a/..", NULL },    { "../a", NULL },  { "a/../b", NULL },
-                { "/..", NULL },      { "...", "..." },    { "..a", "..a" },  { "a../b", "a../b" },
+                { "", "" },
+                { ".", "" },
+                { "./", "" },
+                { "/", "" },
+                { "a", "a" },
+                { "./a/./b/", "a/b" },
+                { "//a//b", "a/b" },
+                { "/etc/x", "etc/x" },
+                { "..", NULL },
+                { "a/..", NULL },
+                { "../a", NULL },
+                { "a/../b", NULL },
+                { "/..", NULL },
+                { "...", "..." },
+                { "..a", "..a" },
+                { "a../b", "a../b" },
                 { ".a/..b", ".a/..b" },
         };
 

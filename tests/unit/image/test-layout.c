@@ -61,7 +61,8 @@ static ImageRecord *record_of(const char *id, const char *tag)
 }
 
 /* Commits an image of the given diffs, new ones as directories in a fresh tmp. */
-static int commit(Fixture *f, const char *id, const char *tag, const char *const *diffs, size_t n, bool new)
+static int commit(Fixture *f, const char *id, const char *tag, const char *const *diffs, size_t n,
+                  bool new)
 {
         KL_AUTO(image_record_free) ImageRecord *record = record_of(id, tag);
         LayoutLayer layers[4] = { 0 };
@@ -166,8 +167,10 @@ static void test_broken_records(void **state)
         assert_int_equal(commit(f, ID("0"), "x:1", diffs, 1, true), 0);
         write_text(f->layout->images_fd, "a.json", "{");
         write_text(f->layout->images_fd, "b.json", "{\"version\":2}");
-        write_text(f->layout->images_fd, "c.json", "{\"version\":1,\"id\":\"" ID("c") "\",\"layers\":[\"../../etc\"]}");
-        write_text(f->layout->images_fd, "d.json", "{\"version\":1,\"id\":\"" ID("d") "\",\"layers\":[\"zzz\"]}");
+        write_text(f->layout->images_fd, "c.json",
+                   "{\"version\":1,\"id\":\"" ID("c") "\",\"layers\":[\"../../etc\"]}");
+        write_text(f->layout->images_fd, "d.json",
+                   "{\"version\":1,\"id\":\"" ID("d") "\",\"layers\":[\"zzz\"]}");
         assert_int_equal(layout_load(f->layout, NULL, NULL, &records, NULL), 0);
         assert_int_equal(map_len(records), 1);
         assert_int_equal(layout_find_diff(f->layout, ID("a"), layer), 1);
@@ -235,7 +238,7 @@ static void test_version(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(test_shared_layers), TEST(test_equal_layers), TEST(test_layer_that_went),
+                TEST(test_shared_layers), TEST(test_equal_layers),   TEST(test_layer_that_went),
                 TEST(test_tag_moves),     TEST(test_broken_records), TEST(test_clean),
                 TEST(test_owner),         TEST(test_version),
         };

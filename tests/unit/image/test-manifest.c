@@ -13,8 +13,9 @@
 
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define DESCRIPTOR(size) "{\"digest\":\"sha256:" HEX64 "\",\"size\":" #size "}"
-#define ENTRY(hex, platform) "{\"digest\":\"sha256:" hex "0123456789abcdef0123456789abcdef0123456789abcdef" \
-                             "0123456789abcde\",\"size\":1,\"platform\":{" platform "}}"
+#define ENTRY(hex, platform)                                                                       \
+        "{\"digest\":\"sha256:" hex "0123456789abcdef0123456789abcdef0123456789abcdef"             \
+        "0123456789abcde\",\"size\":1,\"platform\":{" platform "}}"
 
 static int decode(const char *text, Manifest *ret, Arena *arena, KlError **err)
 {
@@ -26,8 +27,10 @@ static void test_image(void **state)
         KL_AUTO(arena_free) Arena *arena = arena_new();
         Manifest m;
 
-        assert_int_equal(decode("{\"schemaVersion\":2,\"config\":" DESCRIPTOR(7) ",\"layers\":["
-                                DESCRIPTOR(1) "," DESCRIPTOR(0) "]}", &m, arena, NULL), 0);
+        assert_int_equal(decode("{\"schemaVersion\":2,\"config\":" DESCRIPTOR(
+                                        7) ",\"layers\":[" DESCRIPTOR(1) "," DESCRIPTOR(0) "]}",
+                                &m, arena, NULL),
+                         0);
         assert_int_equal(m.kind, MANIFEST_IMAGE);
         assert_int_equal(m.n_layers, 2);
         assert_int_equal(m.config.size, 7);
@@ -46,8 +49,10 @@ static void test_refused(void **state)
                 { "{\"config\":{\"digest\":\"sha256:" HEX64 "\"}}", "config: has no size" },
                 { "{\"config\":" DESCRIPTOR(-1) "}", "config.size" },
                 { "{\"config\":" DESCRIPTOR(9999999) "}", "larger than" },
-                { "{\"config\":" DESCRIPTOR(1) ",\"layers\":[1]}", "layers[0]: expected an object" },
-                { "{\"config\":" DESCRIPTOR(1) ",\"layers\":[" DESCRIPTOR(99999999999999) "]}", "layers[0].size" },
+                { "{\"config\":" DESCRIPTOR(1) ",\"layers\":[1]}",
+                  "layers[0]: expected an object" },
+                { "{\"config\":" DESCRIPTOR(1) ",\"layers\":[" DESCRIPTOR(99999999999999) "]}",
+                  "layers[0].size" },
                 { "{\"config\":" DESCRIPTOR(1) ",\"layers\":{}}", "layers: expected a list" },
                 { "{\"manifests\":[{}]}", "manifests[0].digest: is missing" },
         };
@@ -92,22 +97,64 @@ static void test_size_limit(void **state)
 
 static void test_platforms(void **state)
 {
-        static const char text[] =
-                "{\"manifests\":["
-                ENTRY("1", "\"os\":\"windows\",\"architecture\":\"amd64\"") ","
-                ENTRY("2", "\"os\":\"linux\",\"architecture\":\"arm\",\"variant\":\"v6\"") ","
-                ENTRY("3", "\"os\":\"linux\",\"architecture\":\"arm\",\"variant\":\"v7\"") ","
-                ENTRY("4", "\"os\":\"linux\",\"architecture\":\"amd64\",\"variant\":\"v3\"") ","
-                ENTRY("5", "\"os\":\"linux\",\"architecture\":\"amd64\"") ","
-                ENTRY("6", "\"os\":\"linux\",\"architecture\":\"arm64\"") ","
-                ENTRY("7", "\"os\":\"unknown\",\"architecture\":\"unknown\"") "]}";
+        static const char text[] = "{\"manifests\":[" ENTRY(
+                "1",
+                "\"os\":\"windows\",\"architecture\":"
+                "\"amd64\"") "," ENTRY("2",
+                                       "\"os\":"
+                                       "\"linux\","
+                                       "\"architecture\""
+                                       ":\"arm\","
+                                       "\"variant\":"
+                                       "\"v6\"") "," ENTRY("3",
+                                                           "\"os\":\"linux\","
+                                                           "\"architecture\":"
+                                                           "\"arm\",\"variant\":"
+                                                           "\"v7\"") "," ENTRY("4",
+                                                                               "\"os"
+                                                                               "\":"
+                                                                               "\"li"
+                                                                               "nux"
+                                                                               "\","
+                                                                               "\"ar"
+                                                                               "chit"
+                                                                               "ectu"
+                                                                               "re\""
+                                                                               ":\"a"
+                                                                               "md64"
+                                                                               "\","
+                                                                               "\"va"
+                                                                               "rian"
+                                                                               "t\":"
+                                                                               "\"v3"
+                                                                               "\"") "," ENTRY("5",
+                                                                                               "\"o"
+                                                                                               "s\""
+                                                                                               ":\""
+                                                                                               "lin"
+                                                                                               "ux"
+                                                                                               "\","
+                                                                                               "\"a"
+                                                                                               "rch"
+                                                                                               "ite"
+                                                                                               "ctu"
+                                                                                               "re"
+                                                                                               "\":"
+                                                                                               "\"a"
+                                                                                               "md6"
+                                                                                               "4"
+                                                                                               "\"") "," ENTRY("6",
+                                                                                                               "\"os\":\"linux\","
+                                                                                                               "\"architecture\":"
+                                                                                                               "\"arm64\"") "," ENTRY("7",
+                                                                                                                                      "\"os\":\"unknown\",\"architecture\":\"unknown\"") "]}";
         static const struct {
                 Platform platform;
                 char first; /* digit of the digest; '-': none */
         } cases[] = {
-                { { "linux", "amd64", "" }, '5' },  { { "linux", "arm64", "v8" }, '6' },
-                { { "linux", "arm", "v7" }, '3' },  { { "linux", "arm", "v6" }, '2' },
-                { { "linux", "arm", "v5" }, '-' },  { { "linux", "s390x", "" }, '-' },
+                { { "linux", "amd64", "" }, '5' }, { { "linux", "arm64", "v8" }, '6' },
+                { { "linux", "arm", "v7" }, '3' }, { { "linux", "arm", "v6" }, '2' },
+                { { "linux", "arm", "v5" }, '-' }, { { "linux", "s390x", "" }, '-' },
         };
         KL_AUTO(arena_free) Arena *arena = arena_new();
         Manifest m;
@@ -124,7 +171,8 @@ static void test_platforms(void **state)
 static void test_config(void **state)
 {
         static const char text[] =
-                "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"User\":\"1000:50\",\"Env\":[\"A=b\"],"
+                "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"User\":\"1000:50\","
+                "\"Env\":[\"A=b\"],"
                 "\"Entrypoint\":null,\"Cmd\":[\"sh\"],\"Volumes\":{\"/data\":{},\"/x\":{}}},"
                 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:" HEX64 "\"]}}";
         KL_AUTO(arena_free) Arena *arena = arena_new();
@@ -139,8 +187,9 @@ static void test_config(void **state)
         assert_int_equal(c.n_layers, 1);
         assert_int_equal(image_config_decode("{}", 2, arena, &c, NULL), 0);
         assert_int_equal(image_config_decode("[]", 2, arena, &c, NULL), -EINVAL);
-        assert_int_equal(image_config_decode("{\"rootfs\":{\"diff_ids\":[\"x\"]}}", 31, arena, &c, NULL),
-                         -EINVAL);
+        assert_int_equal(
+                image_config_decode("{\"rootfs\":{\"diff_ids\":[\"x\"]}}", 31, arena, &c, NULL),
+                -EINVAL);
 }
 
 static void test_docker_save(void **state)

@@ -30,7 +30,8 @@ static void test_valid(void **state)
                 { "127.0.0.1:5000/a/b/c:1", "127.0.0.1:5000/a/b/c:1" },
                 { "[::1]:5000/app", "[::1]:5000/app:latest" },
                 { "Registry/app", "Registry/app:latest" },
-                { "gcr.io/my-project/my_app.x--y__z:T_1.2-3", "gcr.io/my-project/my_app.x--y__z:T_1.2-3" },
+                { "gcr.io/my-project/my_app.x--y__z:T_1.2-3",
+                  "gcr.io/my-project/my_app.x--y__z:T_1.2-3" },
                 { "a.b/c@sha256:" HEX64, "a.b/c@sha256:" HEX64 },
                 { "a.b/c:t@sha256:" HEX64, "a.b/c:t@sha256:" HEX64 },
                 { "foo_bar/x", "docker.io/foo_bar/x:latest" },
@@ -99,9 +100,10 @@ static void test_text(void **state)
         ImageRef ref = { 0 };
 
         image_ref_parse("UPPER//x:1", &ref, &err);
-        assert_string_equal(kl_error_msg(err),
-                            "Failed to apply default image tag \"UPPER//x:1\": couldn't parse image "
-                            "name \"UPPER//x:1\": invalid reference format");
+        assert_string_equal(
+                kl_error_msg(err),
+                "Failed to apply default image tag \"UPPER//x:1\": couldn't parse image "
+                "name \"UPPER//x:1\": invalid reference format");
 }
 
 static void test_lengths(void **state)
@@ -137,7 +139,8 @@ static void test_digests(void **state)
         assert_false(digest_is_valid("SHA256:" HEX64));
         assert_false(digest_is_valid(NULL));
         assert_int_equal(digest_check("sha256:ABCDEF6789abcdef0123456789abcdef0123456789abcdef"
-                                      "0123456789abcdef"), DIGEST_BAD_FORMAT);
+                                      "0123456789abcdef"),
+                         DIGEST_BAD_FORMAT);
         digest_file_name("sha512:" HEX64 HEX64, name);
         assert_string_equal(name, "sha512-" HEX64 HEX64);
 }

@@ -20,10 +20,12 @@ static void test_challenges(void **state)
 {
         char *headers[] = {
                 (char *)"Basic realm=\"x\"",
-                (char *)"Bearer realm=\"https://auth.example/token\",service=\"reg \\\"q\\\"\", scope=\"repository:a:pull\"",
+                (char *)"Bearer realm=\"https://auth.example/token\",service=\"reg \\\"q\\\"\", "
+                        "scope=\"repository:a:pull\"",
                 NULL,
         };
-        char *broken[] = { (char *)"Bearer realm", (char *)"Bearer ,,,=", (char *)"Negotiate", (char *)"", NULL };
+        char *broken[] = { (char *)"Bearer realm", (char *)"Bearer ,,,=", (char *)"Negotiate",
+                           (char *)"", NULL };
         AuthChallenge c;
 
         assert_int_equal(auth_challenge_parse(headers, &c), 0);
@@ -46,12 +48,14 @@ static void test_plain_realm_is_refused(void **state)
         KL_AUTOERR err = NULL;
         char *answer = NULL;
 
-        assert_int_equal(auth_answer(NULL, &c, &credentials, "https://reg.example/v2", "a", &tls, &answer,
-                                     &err), -EACCES);
+        assert_int_equal(auth_answer(NULL, &c, &credentials, "https://reg.example/v2", "a", &tls,
+                                     &answer, &err),
+                         -EACCES);
         assert_non_null(strstr(kl_error_msg(err), "not reached by https"));
         c.realm = (char *)"file:///etc/passwd";
-        assert_int_equal(auth_answer(NULL, &c, &credentials, "http://reg.example/v2", "a", &tls, &answer,
-                                     NULL), -EACCES);
+        assert_int_equal(auth_answer(NULL, &c, &credentials, "http://reg.example/v2", "a", &tls,
+                                     &answer, NULL),
+                         -EACCES);
 }
 
 static void test_basic(void **state)
@@ -61,13 +65,16 @@ static void test_basic(void **state)
         HttpTls tls = { 0 };
         char *answer = NULL;
 
-        assert_int_equal(auth_answer(NULL, &c, &credentials, "https://r/v2", "a", &tls, &answer, NULL), 0);
+        assert_int_equal(
+                auth_answer(NULL, &c, &credentials, "https://r/v2", "a", &tls, &answer, NULL), 0);
         assert_string_equal(answer, "Basic dXNlcjpwYXNz");
         free(answer);
-        assert_int_equal(auth_answer(NULL, &c, &none, "https://r/v2", "a", &tls, &answer, NULL), -EACCES);
+        assert_int_equal(auth_answer(NULL, &c, &none, "https://r/v2", "a", &tls, &answer, NULL),
+                         -EACCES);
 }
 
-static RegistryPlan *plan_of(const char *yaml, const char *reference, const ImageAuth *auth, int expected)
+static RegistryPlan *plan_of(const char *yaml, const char *reference, const ImageAuth *auth,
+                             int expected)
 {
         char path[] = "/tmp/klt-registries-XXXXXX";
         int fd = mkostemp(path, O_CLOEXEC);
@@ -86,18 +93,19 @@ static RegistryPlan *plan_of(const char *yaml, const char *reference, const Imag
 
 static void test_plan(void **state)
 {
-        static const char yaml[] = "mirrors:\n"
-                                   "  docker.io:\n"
-                                   "    endpoint: [\"https://m1:5000\", \"http://m2/v2/hub/\", \"m3\"]\n"
-                                   "    rewrite: {\"^library/(.*)\": \"hub/$1\"}\n"
-                                   "  \"*\":\n"
-                                   "    endpoint: [\"https://all\"]\n"
-                                   "configs:\n"
-                                   "  \"m1:5000\":\n"
-                                   "    auth: {username: u, password: p}\n"
-                                   "    tls: {insecure_skip_verify: true}\n"
-                                   "  m3:\n"
-                                   "    auth: {auth: dXNlcjpwYXNz}\n";
+        static const char yaml[] =
+                "mirrors:\n"
+                "  docker.io:\n"
+                "    endpoint: [\"https://m1:5000\", \"http://m2/v2/hub/\", \"m3\"]\n"
+                "    rewrite: {\"^library/(.*)\": \"hub/$1\"}\n"
+                "  \"*\":\n"
+                "    endpoint: [\"https://all\"]\n"
+                "configs:\n"
+                "  \"m1:5000\":\n"
+                "    auth: {username: u, password: p}\n"
+                "    tls: {insecure_skip_verify: true}\n"
+                "  m3:\n"
+                "    auth: {auth: dXNlcjpwYXNz}\n";
         ImageAuth auth = { .username = "pull", .password = "secret" };
         KL_AUTO(registry_plan_free) RegistryPlan *plan = plan_of(yaml, "busybox", &auth, 0);
         KL_AUTO(registry_plan_free) RegistryPlan *other = plan_of(yaml, "quay.io/a/b", NULL, 0);
@@ -142,7 +150,8 @@ static void test_wrong_files(void **state)
 
         for (size_t i = 0; i < ELEMENTS(wrong); i++)
                 assert_null(plan_of(wrong[i], "busybox", NULL, -EINVAL));
-        assert_null(plan_of("configs: {docker.io: {tls: {ca_file: /nonexistent}}}", "busybox", NULL, -ENOENT));
+        assert_null(plan_of("configs: {docker.io: {tls: {ca_file: /nonexistent}}}", "busybox", NULL,
+                            -ENOENT));
 }
 
 int main(void)

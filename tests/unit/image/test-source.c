@@ -57,12 +57,14 @@ static size_t gzip_of(const char *text, unsigned char *to, size_t size)
 }
 
 /* Reads it all; the code of source_finish. */
-static int run(const void *data, size_t len, uint64_t declared, const char *digest, const char *diff_id,
-               KlError **err)
+static int run(const void *data, size_t len, uint64_t declared, const char *digest,
+               const char *diff_id, KlError **err)
 {
         KL_AUTO(source_free) Source *source = NULL;
         int fd = memory_file(data, len);
-        SourceOptions options = { .fd = fd, .size = declared, .digest = digest, .diff_id = diff_id };
+        SourceOptions options = {
+                .fd = fd, .size = declared, .digest = digest, .diff_id = diff_id
+        };
         int r = source_new(&options, &source, err);
 
         assert_int_equal(r, 0);
@@ -130,8 +132,9 @@ static void test_small_buffers(void **state)
                                 while (have > 0 || given > 0) {
                                         uint8_t part[20];
 
-                                        assert_int_equal(inflate_run(inflate, &in, &have, part, out_step,
-                                                                     &given, NULL), 0);
+                                        assert_int_equal(inflate_run(inflate, &in, &have, part,
+                                                                     out_step, &given, NULL),
+                                                         0);
                                         memcpy(out + n, part, given);
                                         n += given;
                                 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The daemon's side, with the real kubelite-image: imports from a layout directory, pulls that fail. */
+/* The daemon's side, with the real kubelite-image: imports from a layout directory, pulls that
+ * fail. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -56,10 +57,19 @@ static void make_layer(char tar[3 * BLOCK], const char *name)
 
         memset(tar, 0, 3 * BLOCK);
         snprintf(tar, 100, "%s", name);
-        memcpy(tar + 100, "0000644\0" "0000000\0" "0000000\0" "00000000000\0" "00000000000\0", 48);
+        memcpy(tar + 100,
+               "0000644\0"
+               "0000000\0"
+               "0000000\0"
+               "00000000000\0"
+               "00000000000\0",
+               48);
         memset(tar + 148, ' ', 8);
         tar[156] = '0';
-        memcpy(tar + 257, "ustar\0" "00", 8);
+        memcpy(tar + 257,
+               "ustar\0"
+               "00",
+               8);
         for (size_t i = 0; i < BLOCK; i++)
                 sum += (unsigned char)tar[i];
         snprintf(tar + 148, 8, "%06o", sum);
@@ -68,23 +78,26 @@ static void make_layer(char tar[3 * BLOCK], const char *name)
 static char *make_layout(const Fixture *f, const char *file, const char *image_name)
 {
         char *dir = str_format("%s/layout-%s", f->path, file);
-        KL_AUTOFREE char *blobs = str_format("%s/blobs/sha256", dir), *config = NULL, *manifest = NULL;
+        KL_AUTOFREE char *blobs = str_format("%s/blobs/sha256", dir), *config = NULL,
+                         *manifest = NULL;
         KL_AUTOFREE char *index = NULL, *index_path = str_format("%s/index.json", dir);
         char tar[3 * BLOCK], layer[80], config_digest[80], manifest_digest[80];
 
         assert_int_equal(dir_make_all(blobs, 0755), 0);
         make_layer(tar, file);
         write_blob(dir, tar, sizeof(tar), layer);
-        config = str_format("{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"%s\"]},"
-                            "\"rootfs\":{\"diff_ids\":[\"%s\"]}}", file, layer);
+        config = str_format(
+                "{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{\"Cmd\":[\"%s\"]},"
+                "\"rootfs\":{\"diff_ids\":[\"%s\"]}}",
+                file, layer);
         write_blob(dir, config, strlen(config), config_digest);
         manifest = str_format("{\"schemaVersion\":2,\"config\":{\"digest\":\"%s\",\"size\":%zu},"
-                              "\"layers\":[{\"digest\":\"%s\",\"size\":%zu}]}", config_digest,
-                              strlen(config), layer, sizeof(tar));
+                              "\"layers\":[{\"digest\":\"%s\",\"size\":%zu}]}",
+                              config_digest, strlen(config), layer, sizeof(tar));
         write_blob(dir, manifest, strlen(manifest), manifest_digest);
         index = str_format("{\"schemaVersion\":2,\"manifests\":[{\"digest\":\"%s\",\"size\":%zu,"
-                           "\"annotations\":{\"io.containerd.image.name\":\"%s\"}}]}", manifest_digest,
-                           strlen(manifest), image_name);
+                           "\"annotations\":{\"io.containerd.image.name\":\"%s\"}}]}",
+                           manifest_digest, strlen(manifest), image_name);
         assert_int_equal(file_replace(index_path, index, strlen(index), 0600, false), 0);
         return dir;
 }
@@ -101,8 +114,9 @@ static void on_changed(void *data)
 static int open_store(Fixture *f, KlError **err)
 {
         KL_AUTOFREE char *dir = str_format("%s/store", f->path);
-        ImageStoreOptions options = { .dir = dir, .worker_path = IMAGE_PROGRAM,
-                                      .changed = on_changed, .data = f };
+        ImageStoreOptions options = {
+                .dir = dir, .worker_path = IMAGE_PROGRAM, .changed = on_changed, .data = f
+        };
 
         return image_store_new(f->loop, &options, &f->store, err);
 }
@@ -253,7 +267,8 @@ static void test_failures(void **state)
         assert_int_equal(image_pull(f->store, &pull, &same, NULL), 0);
         wait_done(f, 3);
         assert_string_equal(f->reason, "ErrImagePull");
-        assert_non_null(strstr(f->message, "failed to pull and unpack image \"127.0.0.1:1/none:1\""));
+        assert_non_null(
+                strstr(f->message, "failed to pull and unpack image \"127.0.0.1:1/none:1\""));
         pull.reference = "UPPER//x:1";
         assert_int_equal(image_pull(f->store, &pull, &job, &err), -EINVAL);
 }

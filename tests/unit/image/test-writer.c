@@ -61,7 +61,10 @@ static Entry file_entry(const char *path)
 
 static Entry link_entry(const char *path, const char *target)
 {
-        return (Entry){ .path = path, .mode = S_IFLNK | 0777, .link = target, .uid = getuid(),
+        return (Entry){ .path = path,
+                        .mode = S_IFLNK | 0777,
+                        .link = target,
+                        .uid = getuid(),
                         .gid = getgid() };
 }
 

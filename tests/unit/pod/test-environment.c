@@ -57,21 +57,32 @@ static void test_build_order(void **state)
                 "    - {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, "
                 "divisor: 1Mi}}}\n"
                 "    - {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}\n");
-        char *image_env[] = { (char *)"PATH=/bin", (char *)"HOME=/root", NULL };
         PodFacts facts = { .node_name = "n1" };
         EnvInput in = { .pod = pod, .container = pod->containers, .facts = &facts,
-                        .image_env = image_env, .lookup = nothing };
+                        .lookup = nothing };
         KL_AUTOSTRV env = NULL;
         KL_AUTOERR err = NULL;
         static const char *const expected[] = {
-                "PATH=/mine", "HOME=/root", "WHO=$(POD)", "POD=web", "LATE=web./mine",
+                "PATH=/mine", "WHO=$(POD)", "POD=web", "LATE=web./mine",
                 "CPU=2", "MEM=64", "APP=web", NULL,
         };
 
         assert_int_equal(environment_build(&in, &env, &err), 0);
         for (size_t i = 0; expected[i]; i++)
                 assert_string_equal(env[i], expected[i]);
-        assert_null(env[8]);
+        assert_null(env[7]);
+}
+
+static void test_image_below_the_pod(void **state)
+{
+        char *image_env[] = { (char *)"PATH=/bin", (char *)"HOME=/root", NULL };
+        char *env[] = { (char *)"A=1", (char *)"PATH=/mine", NULL };
+        KL_AUTOSTRV all = environment_complete("h", image_env, env);
+        static const char *const expected[] = { "HOSTNAME=h", "PATH=/mine", "HOME=/root", "A=1" };
+
+        for (size_t i = 0; i < ELEMENTS(expected); i++)
+                assert_string_equal(all[i], expected[i]);
+        assert_null(all[4]);
 }
 
 static void test_missing_object(void **state)
@@ -97,6 +108,7 @@ int main(void)
                 cmocka_unit_test(test_expansion),
                 cmocka_unit_test(test_strict_expansion),
                 cmocka_unit_test(test_build_order),
+                cmocka_unit_test(test_image_below_the_pod),
                 cmocka_unit_test(test_missing_object),
         };
 
