@@ -90,4 +90,7 @@ KL_DEFINE_CLEANUP(CniResult *, cni_result_free);
  */
 int cni_collect(Cni *cni, char *const *live, KlError **err);
 
+/* The ids of all attachments on record, to be freed with strv_free. */
+int cni_attached(Cni *cni, char ***ret, KlError **err);
+
 #endif

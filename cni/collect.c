@@ -340,3 +340,22 @@ int cni_collect(Cni *cni, char *const *live, KlError **err)
                 deferred_schedule(c->kick);
         return 0;
 }
+
+int cni_attached(Cni *cni, char ***ret, KlError **err)
+{
+        KL_AUTOSTRV ids = calloc(1, sizeof(*ids));
+        CniKey *keys = NULL;
+        size_t n = 0;
+        int r = 0;
+
+        if (!ids)
+                return kl_error(err, -ENOMEM, NULL, "out of memory");
+        KL_TRY(cni_record_list(cni->cache_dir, &keys, &n, err));
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = strv_add(&ids, keys[i].id);
+        cni_keys_free(keys, n);
+        if (r < 0)
+                return kl_error(err, -ENOMEM, NULL, "out of memory");
+        *ret = KL_STEAL(ids);
+        return 0;
+}

@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -124,7 +123,7 @@ static int lock_state(Daemon *d, KlError **err)
         d->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (d->lock_fd < 0)
                 return kl_error_errno(err, -errno, NULL, "open '%s'", path);
-        if (flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0)
+        if (fd_lock(d->lock_fd) < 0)
                 return kl_error(err, -EBUSY, NULL,
                                 "another kubelite uses the state directory '%s'; give this one a "
                                 "--state-dir (and --root-dir) of its own",

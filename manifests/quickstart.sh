@@ -239,8 +239,9 @@ up() {
 
 # --- removing ---
 
+# Neither in the node's eyes nor on its records, those of the network included.
 no_pods() {
-        [ -z "$(cli pods -q)" ] && [ -z "$(ls "$run/state/pods" 2>/dev/null)" ]
+        [ -z "$(cli pods -q)$(ls "$run/state/pods" "$dir/store/cni" | grep -E '^[0-9a-f]{32}')" ]
 }
 
 # A node without manifests ends its pods; one that has been killed is started again for that.

@@ -461,24 +461,33 @@ void nft_dnat(Nft *nft, const IpAddress *to, uint16_t port)
 
 /* --- reading --- */
 
-int nft_generation(Nft *nft, uint32_t *ret)
+/* One request with one answer; *ret is NULL where the answer is a mere acknowledgement. */
+static int ask(Nft *nft, const struct nlmsghdr *request, const struct nlmsghdr **ret)
 {
-        struct nlmsghdr *nlh =
-                message_at(nft->batch, nft->seq++, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0,
-                           AF_UNSPEC, 0);
-        const struct nlattr *attr;
+        const struct nlmsghdr *nlh = (const struct nlmsghdr *)nft->answer;
         ssize_t got;
 
-        if (mnl_socket_sendto(nft->socket, nlh, nlh->nlmsg_len) < 0)
+        if (mnl_socket_sendto(nft->socket, request, request->nlmsg_len) < 0)
                 return -errno;
         got = mnl_socket_recvfrom(nft->socket, nft->answer, ANSWER_SIZE);
         if (got < 0)
                 return -errno;
-        nlh = (struct nlmsghdr *)nft->answer;
         if (!mnl_nlmsg_ok(nlh, (int)got))
                 return -EBADMSG;
-        if (nlh->nlmsg_type == NLMSG_ERROR)
-                return ((struct nlmsgerr *)mnl_nlmsg_get_payload(nlh))->error;
+        *ret = nlh->nlmsg_type == NLMSG_ERROR ? NULL : nlh;
+        return *ret ? 0 : ((const struct nlmsgerr *)mnl_nlmsg_get_payload(nlh))->error;
+}
+
+int nft_generation(Nft *nft, uint32_t *ret)
+{
+        const struct nlmsghdr *nlh =
+                message_at(nft->batch, nft->seq++, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0,
+                           AF_UNSPEC, 0);
+        const struct nlattr *attr;
+        int r = ask(nft, nlh, &nlh);
+
+        if (r < 0 || !nlh)
+                return r < 0 ? r : -EBADMSG;
         mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
         {
                 if (mnl_attr_get_type(attr) == NFTA_GEN_ID &&
@@ -488,6 +497,20 @@ int nft_generation(Nft *nft, uint32_t *ret)
                 }
         }
         return -EBADMSG;
+}
+
+int nft_has_table(Nft *nft, const char *table, bool *ret)
+{
+        struct nlmsghdr *nlh =
+                message_at(nft->batch, nft->seq++, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE, 0,
+                           NFPROTO_INET, 0);
+        const struct nlmsghdr *answer;
+        int r;
+
+        mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, table);
+        r = ask(nft, nlh, &answer);
+        *ret = r == 0;
+        return r == -ENOENT ? 0 : r;
 }
 
 /* User data was written by anybody: every length is checked, and texts must end in NUL. */

@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 
+#include <stdbool.h>
+
 /*
  * nftables tables of the inet family, by netlink. A batch is one transaction: all of it happens or
  * nothing. Rules carry a comment (shown by `nft list`) that says whose they are, and may carry a
@@ -31,6 +33,7 @@ void nft_begin_guarded(Nft *nft, uint32_t generation);
 int nft_commit(Nft *nft);
 
 int nft_generation(Nft *nft, uint32_t *ret);
+int nft_has_table(Nft *nft, const char *table, bool *ret);
 
 /* Fails with -EEXIST if there is such a table. */
 void nft_add_table(Nft *nft, const char *table);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Life of a plugin's table without a lock. Adding tries the rules alone first; if the table is
- * missing, the table comes exclusively with them; whoever loses that race starts over. Removing an
- * owner's rules needs no guard, since a table with rules is removed by nobody. Removing the empty
- * table is guarded by the rule set's generation: it fails if anybody changed anything meanwhile.
+ * Life of a plugin's table without a lock. Adding asks whether the table is there (a transaction
+ * that fails costs an RCU grace period, a question nothing); if it is missing, it comes exclusively
+ * with the rules; whoever loses that race starts over. Removing an owner's rules needs no guard,
+ * since a table with rules is removed by nobody. Removing the empty table is guarded by the rule
+ * set's generation: it fails if anybody changed anything meanwhile.
  */
 
 #include "cni/plugins/rules.h"
@@ -26,17 +27,19 @@ int rules_add(Nft *nft, const RuleTable *table, void (*add)(Nft *nft, const void
         int r = 0;
 
         for (int i = 0; i < RACES_MAX; i++) {
+                bool known;
+
+                r = nft_has_table(nft, table->name, &known);
+                if (r < 0)
+                        break;
                 nft_begin(nft);
-                add(nft, data);
-                r = nft_commit(nft);
-                if (r == -ENOENT) {
-                        nft_begin(nft);
+                if (!known) {
                         nft_add_table(nft, table->name);
                         table->make(nft);
-                        add(nft, data);
-                        r = nft_commit(nft);
                 }
-                if (r != -EEXIST && r != -ERESTART)
+                add(nft, data);
+                r = nft_commit(nft);
+                if (r != (known ? -ENOENT : -EEXIST) && r != -ERESTART)
                         break;
         }
         return r < 0 ? kl_error_errno(err, r, NULL, "add rules to the nftables table '%s'",

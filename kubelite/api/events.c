@@ -6,7 +6,8 @@
  * what is sent is always an entry's newest state, and a storm of equal events costs one request
  * at a time.
  *
- * One request flies at a time, since the order of events matters to their readers.
+ * One request flies at a time, since the order of events matters to their readers. The first one
+ * after a pause waits a moment: the status which it tells about goes before it.
  */
 
 #include "api/events.h"
@@ -21,6 +22,7 @@
 
 #include <stdarg.h>
 
+#define HOLD_MS 20
 #define RETRY_MS 10000
 #define RETRIES_MAX 12
 #define SWEEP_MS 60000
@@ -395,7 +397,8 @@ static void record(EventRecorder *recorder, const EventObject *object, const cha
         if (list_empty(&e->queued) && recorder->n_queued >= EVENTS_QUEUE_MAX)
                 drop_oldest(recorder, now);
         entry_enqueue(recorder, e);
-        recorder_send(recorder);
+        if (!recorder->flying && !timer_active(recorder->retry))
+                timer_start(recorder->retry, HOLD_MS);
 }
 
 void event_emit(EventRecorder *recorder, const EventObject *object, const char *type,

@@ -9,7 +9,11 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+
+#define LOCK_POLL_MS 20
 
 /* Deeper trees are removed in several passes by the caller's retry; no pod needs them. */
 #define TREE_DEPTH_MAX 512
@@ -280,4 +284,16 @@ int tree_remove_at(int dir_fd, const char *name)
 int tree_remove(const char *path)
 {
         return tree_remove_at(AT_FDCWD, path);
+}
+
+int fd_lock(int fd)
+{
+        for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += LOCK_POLL_MS) {
+                if (errno != EWOULDBLOCK && errno != EINTR)
+                        return -errno;
+                if (waited_ms >= FD_LOCK_WAIT_MS)
+                        return -EBUSY;
+                poll(NULL, 0, LOCK_POLL_MS);
+        }
+        return 0;
 }

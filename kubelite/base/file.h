@@ -52,4 +52,9 @@ ssize_t fd_read_all(int fd, void *data, size_t max);
 
 int fd_set_nonblock(int fd, bool nonblock);
 
+/* An exclusive flock(2), for the life of a daemon. Children of one that was killed a moment ago may
+ * hold it until they are gone, too: waits for them as long as FD_LOCK_WAIT_MS, then -EBUSY. */
+#define FD_LOCK_WAIT_MS 3000
+int fd_lock(int fd);
+
 #endif

@@ -106,16 +106,18 @@ int layout_own(Layout *layout, KlError **err)
 {
         KL_AUTOFD int fd =
                 openat(layout->dir_fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int r;
 
         if (fd < 0)
                 return kl_error_errno(err, -errno, NULL, "open '%s/lock'", layout->path);
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                if (errno == EWOULDBLOCK)
+        r = fd_lock(fd);
+        if (r < 0) {
+                if (r == -EBUSY)
                         return kl_error(err, -EBUSY, NULL,
                                         "the image store '%s' is in use by "
                                         "another process",
                                         layout->path);
-                return kl_error_errno(err, -errno, NULL, "lock '%s/lock'", layout->path);
+                return kl_error_errno(err, r, NULL, "lock '%s/lock'", layout->path);
         }
         return KL_STEAL_FD(fd);
 }

@@ -3,6 +3,7 @@
 #define KUBELITE_POD_MANAGER_INTERNAL_H
 
 #include "base/map.h"
+#include "loop/worker.h"
 #include "pod/manager.h"
 #include "pod/mirror.h"
 #include "pod/source-file.h"
@@ -45,11 +46,17 @@ struct PodManager {
         FileSource *files;
         Deferred *sweep; /* entries that are done are freed here */
         bool api_synced, files_scanned, adopted;
+        Worker *log_sweeper;
+        bool logs_swept;
 };
 
 void manager_sweep_unclaimed(PodManager *m);
 void manager_unclaimed_free(void *unclaimed);
 void manager_add_unclaimed(PodManager *m, const AdoptedSandbox *adopted);
+
+/* manager-logs.c */
+/* Removes logs of pods that are not in `live`, in the background. */
+void manager_sweep_logs(PodManager *m, char *const *live);
 
 /* manager-api.c */
 int manager_follow_api(PodManager *m, KlError **err);

@@ -141,4 +141,8 @@ void manager_sweep_unclaimed(PodManager *m)
         if (live && volumes_collect(m->context->volumes, live, &err) < 0)
                 log_warning(NULL, "Volumes of pods that are gone stay for now: %s",
                             kl_error_msg(err));
+        if (live && !m->logs_swept && map_len(m->unclaimed) == 0) {
+                m->logs_swept = true;
+                manager_sweep_logs(m, live);
+        }
 }

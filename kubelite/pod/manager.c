@@ -285,12 +285,31 @@ static void collect_network(PodManager *m)
                 log_warning(NULL, "Stale network attachments stay for now: %s", kl_error_msg(err));
 }
 
+/* Sandboxes of which only the network knows: their records were removed or cannot be read. */
+static void unpin_unknown(PodManager *m)
+{
+        KL_AUTO(map_free) Map *known = map_new(NULL);
+        KL_AUTOSTRV attached = NULL;
+        KL_AUTOERR err = NULL;
+        Unclaimed *u;
+
+        for (size_t i = 0; known && map_next(m->unclaimed, &i, NULL, &u);)
+                if (map_set(known, u->id, u) < 0)
+                        return;
+        if (!known || cni_attached(m->context->cni, &attached, &err) < 0)
+                return;
+        for (char **id = attached; *id; id++)
+                if (!map_get(known, *id))
+                        runtime_unpin(*id);
+}
+
 static void on_adoption_done(void *data)
 {
         PodManager *m = data;
         KL_AUTOERR err = NULL;
 
         m->adopted = true;
+        unpin_unknown(m);
         collect_network(m);
         if (m->files)
                 file_source_scan(m->files);
@@ -331,6 +350,7 @@ PodManager *pod_manager_free(PodManager *m)
 
         if (!m)
                 return NULL;
+        worker_free(m->log_sweeper);
         file_source_free(m->files);
         api_watch_free(m->watch);
         map_free(m->entries);

@@ -167,6 +167,9 @@ static void write_user(const ContainerView *c, JsonWriter *w)
 
 static void write_container(const PodView *view, const ContainerView *c, JsonWriter *w)
 {
+        /* What is being started is told about when it runs: one status less for each start. */
+        const char *id = c->run == RUN_STARTING ? c->last.id : c->current.id;
+
         jw_object(w);
         jw_kstr(w, "name", c->spec->name);
         write_state(view, c, w);
@@ -175,12 +178,12 @@ static void write_container(const PodView *view, const ContainerView *c, JsonWri
         jw_kint(w, "restartCount", c->restart_count);
         jw_kstr(w, "image", str_empty(c->image) ? c->spec->image : c->image);
         jw_kstr(w, "imageID", c->image_id ? c->image_id : "");
-        write_container_id(w, c->current.id);
+        write_container_id(w, id);
         jw_kbool(w, "started", c->started);
-        if (c->current.id)
+        if (id)
                 write_resources(c, w);
         write_mounts(c->spec, w);
-        if (c->current.id && c->user_known)
+        if (id && c->user_known)
                 write_user(c, w);
         jw_end(w);
 }

@@ -2,7 +2,8 @@
 
 /*
  * The status of one pod on its way to the API. While a patch flies, newer statuses replace each
- * other, but a pod that ran is told to have run: that status goes first.
+ * other, but a pod that ran is told to have run: that status goes first. What says nothing new of
+ * any container (the first one, the sandbox's address) waits a moment for what will.
  */
 
 #include "pod/sync.h"
@@ -10,6 +11,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#define HOLD_MS 100
 #define RETRY_MIN_MS 500
 #define RETRY_MAX_MS 30000
 #define PATH_MAX_LEN 1024
@@ -24,7 +26,8 @@ struct StatusSync {
         bool have_ran, have_wanted, have_accepted, delete_wanted, deleting;
         ApiRequest *request;
         Deferred *turn;
-        Timer *retry;
+        Timer *retry, *hold;
+        bool held; /* `wanted` has waited */
         uint64_t retry_ms;
 };
 
@@ -57,6 +60,14 @@ static void on_retry(Timer *timer, void *data)
         sync_step(data);
 }
 
+static void on_held(Timer *timer, void *data)
+{
+        StatusSync *s = data;
+
+        s->held = true;
+        sync_step(s);
+}
+
 int status_sync_new(Loop *loop, ApiClient *api, const StatusSyncEvents *events, void *data,
                     StatusSync **ret, KlError **err)
 {
@@ -70,7 +81,8 @@ int status_sync_new(Loop *loop, ApiClient *api, const StatusSyncEvents *events, 
         s->data = data;
         s->turn = deferred_new(loop, on_turn, s);
         s->retry = timer_new(loop, on_retry, s);
-        if (!s->turn || !s->retry)
+        s->hold = timer_new(loop, on_held, s);
+        if (!s->turn || !s->retry || !s->hold)
                 return kl_error_oom(err);
         *ret = KL_STEAL(s);
         return 0;
@@ -83,6 +95,7 @@ StatusSync *status_sync_free(StatusSync *s)
         api_request_cancel(s->request);
         deferred_free(s->turn);
         timer_free(s->retry);
+        timer_free(s->hold);
         pod_status_deinit(&s->ran);
         pod_status_deinit(&s->wanted);
         pod_status_deinit(&s->sent);
@@ -282,6 +295,44 @@ static void send_delete(StatusSync *s)
         send_call(s, "DELETE", "", &body, NULL, on_deleted);
 }
 
+static bool is_telling(size_t field)
+{
+        return field == STATUS_PHASE || field == STATUS_MESSAGE || field == STATUS_REASON ||
+               field == STATUS_INIT_CONTAINERS || field == STATUS_CONTAINERS ||
+               field == STATUS_EPHEMERAL_CONTAINERS;
+}
+
+static bool differs_in_details(const PodStatus *was, const PodStatus *now)
+{
+        bool differs = false;
+
+        for (size_t i = 0; i < STATUS_FIELD_COUNT; i++) {
+                if (str_eq(was->fields[i], now->fields[i]))
+                        continue;
+                if (is_telling(i))
+                        return false;
+                differs = true;
+        }
+        return differs;
+}
+
+/* True if the wanted status has to wait for a better one. A pod whose image is here runs before its
+ * first status would be answered. */
+static bool holds(StatusSync *s)
+{
+        bool minor = s->have_accepted ? differs_in_details(&s->accepted, &s->wanted)
+                                      : str_eq(s->wanted.fields[STATUS_PHASE], "\"Pending\"");
+
+        if (!minor || s->held || s->delete_wanted) {
+                timer_stop(s->hold);
+                s->held = false;
+                return false;
+        }
+        if (!timer_active(s->hold))
+                timer_start(s->hold, HOLD_MS);
+        return true;
+}
+
 static void sync_step(StatusSync *s)
 {
         if (s->request || !s->uid)
@@ -290,7 +341,7 @@ static void sync_step(StatusSync *s)
                 return;
         if (s->have_ran && send_patch(s, &s->ran))
                 return;
-        if (s->have_wanted && send_patch(s, &s->wanted))
+        if (s->have_wanted && !holds(s) && send_patch(s, &s->wanted))
                 return;
         if (s->delete_wanted && !s->deleting)
                 send_delete(s);

@@ -154,12 +154,12 @@ static void on_sandbox_ready(Sandbox *sandbox, const char *netns_path, void *dat
         worker_dirty(w, true);
 }
 
+/* The handle stays until it is destroyed, as after a loss; then the next one is made. */
 static void on_sandbox_failed(Sandbox *sandbox, const KlError *error, void *data)
 {
         PodWorker *w = data;
 
-        w->sandbox = NULL;
-        w->sandbox_state = SANDBOX_NONE;
+        w->sandbox_state = SANDBOX_LOST;
         sandbox_error(w, "", error);
 }
 

@@ -15,8 +15,8 @@
 #define DEFAULT_PERIOD_US 100000
 
 /* Handed on to children where the kernel has them. Memory comes first: a group that still holds
- * processes refuses it. It would take those of the others that know threads (cpu, pids, cpuset), and
- * then its children were invalid for processes. */
+ * processes refuses it. It would take those of the others that know threads (cpu, pids, cpuset),
+ * and then its children were invalid for processes. */
 static const char *const wanted[] = { "memory", "cpu", "pids", "cpuset", "io", "hugetlb" };
 
 static bool has_word(const char *text, const char *word)
@@ -29,8 +29,8 @@ static bool has_word(const char *text, const char *word)
         return false;
 }
 
-/* Refuses a group with processes; otherwise, a controller that cannot be enabled (a real-time process
- * in the root group) is missed where its limits are written. */
+/* Refuses a group with processes; otherwise, a controller that cannot be enabled (a real-time
+ * process in the root group) is missed where its limits are written. */
 static int enable_children(const char *dir)
 {
         KL_AUTOFREE char *available = NULL, *enabled = NULL;

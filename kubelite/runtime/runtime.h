@@ -147,6 +147,9 @@ void sandbox_destroy(Sandbox *sandbox, bool records);
  * records. Does nothing while the pod has a sandbox. */
 void runtime_forget_pod(Runtime *runtime, const char *pod_uid);
 
+/* Unpins the network namespace of a sandbox whose record was lost. */
+void runtime_unpin(const char *sandbox_id);
+
 const char *sandbox_id(const Sandbox *sandbox);
 const char *sandbox_netns(const Sandbox *sandbox);
 /* for (size_t i = 0; sandbox_container_at(s, i, &info); i++) */

@@ -133,6 +133,14 @@ static int unpin(const Sandbox *s)
         return r < 0 ? complain("unmount what is in", s->dir, r) : 0;
 }
 
+void runtime_unpin(const char *id)
+{
+        KL_AUTOFREE char *path = id_is_valid(id) ? str_format(NETNS_DIR "/%s", id) : NULL;
+
+        if (path && unmount(path) == 0)
+                unlink(path);
+}
+
 static int remove_records(const Sandbox *s)
 {
         int r;

@@ -101,8 +101,8 @@ static void flush(ShimClient *client)
         watch_set(client->watch, WATCH_READ | (list_empty(&client->queue) ? 0 : WATCH_WRITE));
 }
 
-static int enqueue(ShimClient *client, uint32_t type, uint32_t request, const void *body, size_t len,
-                   const int *fds, size_t n_fds)
+static int enqueue(ShimClient *client, uint32_t type, uint32_t request, const void *body,
+                   size_t len, const int *fds, size_t n_fds)
 {
         ShimHeader header = { type, request };
         KL_AUTOBUF packet = BUF_INIT;
@@ -155,12 +155,14 @@ static int seal_memfd(const char *name, const void *data, size_t len, unsigned i
         if (fd < 0)
                 return -errno;
         r = fd_write_all(fd, data, len);
-        if (r == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+        if (r == 0 &&
+            fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
                 r = -errno;
         return r < 0 ? r : KL_STEAL_FD(fd);
 }
 
-static int request_with_spec(ShimClient *client, uint32_t type, const Buf *spec, const RecordFds *fds)
+static int request_with_spec(ShimClient *client, uint32_t type, const Buf *spec,
+                             const RecordFds *fds)
 {
         size_t n_packets = fds ? (fds->n + SHIM_PACKET_FDS_MAX - 1) / SHIM_PACKET_FDS_MAX : 0;
         KL_AUTOFD int fd = -1;
@@ -242,7 +244,8 @@ int shim_client_exec_kill(ShimClient *client, uint32_t exec)
         return request(client, SHIM_EXEC_KILL, &body, sizeof(body), NULL, 0);
 }
 
-int shim_client_resize(ShimClient *client, const char *id, uint32_t exec, uint16_t rows, uint16_t columns)
+int shim_client_resize(ShimClient *client, const char *id, uint32_t exec, uint16_t rows,
+                       uint16_t columns)
 {
         ShimResize body = { .target = { .exec = exec }, .rows = rows, .columns = columns };
         int r = set_id(body.target.id, id);
@@ -250,7 +253,8 @@ int shim_client_resize(ShimClient *client, const char *id, uint32_t exec, uint16
         return r < 0 ? r : request(client, SHIM_RESIZE, &body, sizeof(body), NULL, 0);
 }
 
-int shim_client_attach(ShimClient *client, const char *id, int stdin_fd, int stdout_fd, int stderr_fd)
+int shim_client_attach(ShimClient *client, const char *id, int stdin_fd, int stdout_fd,
+                       int stderr_fd)
 {
         const int all[3] = { stdin_fd, stdout_fd, stderr_fd };
         ShimAttach body = { .streams = 0 };
@@ -284,7 +288,7 @@ static void disconnect(ShimClient *client)
 {
         client->watch = watch_free(client->watch);
         client->fd = kl_close(client->fd);
-        list_for_each(q, &client->queue, Queued, link) {
+        list_for_each (q, &client->queue, Queued, link) {
                 list_unlink(&q->link);
                 queued_free(q);
         }
@@ -329,7 +333,8 @@ static void tell_container(ShimClient *client, ShimContainerState *state)
 static void welcome(ShimClient *client, const ShimWelcome *body)
 {
         if (!body->version) {
-                lose(client, -EPROTONOSUPPORT, "the shim speaks no version of the protocol that we know");
+                lose(client, -EPROTONOSUPPORT,
+                     "the shim speaks no version of the protocol that we know");
                 return;
         }
         client->welcome = *body;
@@ -456,7 +461,8 @@ static int client_new(Loop *loop, int socket_fd, const ShimClientEvents *events,
 static int socket_address(int dir_fd, struct sockaddr_un *ret)
 {
         *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-        snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd, SHIM_SOCKET_NAME);
+        snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", dir_fd,
+                 SHIM_SOCKET_NAME);
         return 0;
 }
 
@@ -469,8 +475,8 @@ static int make_listener(int dir_fd, int *ret, KlError **err)
         if (unlinkat(dir_fd, SHIM_SOCKET_NAME, 0) < 0 && errno != ENOENT)
                 return kl_error_errno(err, -errno, REASON, "remove old shim socket");
         /* The mode of the descriptor is what the name in the file system gets. */
-        if (fd < 0 || fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-            listen(fd, BACKLOG) < 0)
+        if (fd < 0 || fchmod(fd, 0600) < 0 ||
+            bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 || listen(fd, BACKLOG) < 0)
                 return kl_error_errno(err, -errno, REASON, "listen on shim socket");
         *ret = KL_STEAL_FD(fd);
         return 0;
@@ -487,7 +493,8 @@ static int spawn_with(const ShimSpawn *spawn, int listener, int first, int dir, 
         static char *const env[] = { NULL };
         char *const argv[] = { (char[]){ "kubelite-shim" }, (char *)(uintptr_t)spawn->state_dir,
                                (char *)(uintptr_t)spawn->name, NULL };
-        KL_AUTOFD int program = lift(spawn->program_fd), a = lift(listener), b = lift(first), c = lift(dir);
+        KL_AUTOFD int program = lift(spawn->program_fd), a = lift(listener), b = lift(first),
+                      c = lift(dir);
         KL_AUTOFD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
         KL_AUTOFD int errors = lift(spawn->stderr_fd >= 0 ? spawn->stderr_fd : null);
         posix_spawn_file_actions_t actions;
@@ -503,7 +510,8 @@ static int spawn_with(const ShimSpawn *spawn, int listener, int first, int dir, 
         sigemptyset(&none);
         posix_spawn_file_actions_init(&actions);
         posix_spawnattr_init(&attr);
-        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
+        posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK |
+                                                POSIX_SPAWN_SETSID);
         posix_spawnattr_setsigdefault(&attr, &all);
         posix_spawnattr_setsigmask(&attr, &none);
         posix_spawn_file_actions_adddup2(&actions, null, 0);
@@ -519,8 +527,8 @@ static int spawn_with(const ShimSpawn *spawn, int listener, int first, int dir, 
         return -r;
 }
 
-int shim_client_spawn(Loop *loop, const ShimSpawn *spawn, const ShimClientEvents *events, void *data,
-                      ShimClient **ret, KlError **err)
+int shim_client_spawn(Loop *loop, const ShimSpawn *spawn, const ShimClientEvents *events,
+                      void *data, ShimClient **ret, KlError **err)
 {
         KL_AUTOFD int dir = open(spawn->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         KL_AUTOFD int listener = -1, ours = -1, theirs = -1;
@@ -553,8 +561,8 @@ int shim_client_spawn(Loop *loop, const ShimSpawn *spawn, const ShimClientEvents
         return 0;
 }
 
-int shim_client_connect(Loop *loop, const char *state_dir, const ShimClientEvents *events, void *data,
-                        ShimClient **ret, KlError **err)
+int shim_client_connect(Loop *loop, const char *state_dir, const ShimClientEvents *events,
+                        void *data, ShimClient **ret, KlError **err)
 {
         KL_AUTOFD int dir = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
         KL_AUTOFD int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -571,7 +579,8 @@ int shim_client_connect(Loop *loop, const char *state_dir, const ShimClientEvent
         if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.uid != geteuid())
                 return kl_error(err, -EPERM, REASON, "shim in '%s' is not of this user", state_dir);
         r = client_new(loop, KL_STEAL_FD(fd), events, data, ret, err);
-        /* Who listens is who made the socket, the daemon before: the shim tells its pid in the hello. */
+        /* Who listens is who made the socket, the daemon before: the shim tells its pid in the
+         * hello. */
         return r;
 }
 

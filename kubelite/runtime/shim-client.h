@@ -9,8 +9,8 @@
 
 /*
  * The daemon's end of one shim. Nothing here blocks: requests are queued (at most
- * SHIM_CLIENT_QUEUE_MAX, then -ENOBUFS) and what comes of them is told by events, from the loop, never
- * within the call. All descriptors given are duplicated.
+ * SHIM_CLIENT_QUEUE_MAX, then -ENOBUFS) and what comes of them is told by events, from the loop,
+ * never within the call. All descriptors given are duplicated.
  */
 
 #define SHIM_CLIENT_QUEUE_MAX 1024U
@@ -41,20 +41,20 @@ typedef struct ShimClientEvents {
 int shim_program_open(const char *path, int *ret_fd, KlError **err);
 
 typedef struct ShimSpawn {
-        int program_fd;          /* of shim_program_open */
-        const char *state_dir;   /* exists, absolute; the socket and containers/ are made in it */
-        const char *name;        /* shown by ps: the pod's or sandbox's id */
-        int stderr_fd;           /* the shim's; -1: /dev/null */
+        int program_fd;        /* of shim_program_open */
+        const char *state_dir; /* exists, absolute; the socket and containers/ are made in it */
+        const char *name;      /* shown by ps: the pod's or sandbox's id */
+        int stderr_fd;         /* the shim's; -1: /dev/null */
 } ShimSpawn;
 
 /* Starts a shim and connects to it; synced follows (with no sandbox yet). */
-int shim_client_spawn(Loop *loop, const ShimSpawn *spawn, const ShimClientEvents *events, void *data,
-                      ShimClient **ret, KlError **err);
+int shim_client_spawn(Loop *loop, const ShimSpawn *spawn, const ShimClientEvents *events,
+                      void *data, ShimClient **ret, KlError **err);
 
 /* Connects to the shim of a state directory. -ENOENT or -ECONNREFUSED: there is none (any more);
  * -EPERM: the peer is not root. */
-int shim_client_connect(Loop *loop, const char *state_dir, const ShimClientEvents *events, void *data,
-                        ShimClient **ret, KlError **err);
+int shim_client_connect(Loop *loop, const char *state_dir, const ShimClientEvents *events,
+                        void *data, ShimClient **ret, KlError **err);
 
 /* Disconnects; the shim goes on. */
 ShimClient *shim_client_free(ShimClient *client);
@@ -74,9 +74,11 @@ int shim_client_forget(ShimClient *client, const char *id);
 int shim_client_exec(ShimClient *client, const ShimExec *exec);
 int shim_client_exec_kill(ShimClient *client, uint32_t exec);
 /* Of a container (exec 0) or an exec (id NULL). */
-int shim_client_resize(ShimClient *client, const char *id, uint32_t exec, uint16_t rows, uint16_t columns);
+int shim_client_resize(ShimClient *client, const char *id, uint32_t exec, uint16_t rows,
+                       uint16_t columns);
 /* Descriptors: -1 for streams that are not wanted; sockets or pipes. Detached when closed. */
-int shim_client_attach(ShimClient *client, const char *id, int stdin_fd, int stdout_fd, int stderr_fd);
+int shim_client_attach(ShimClient *client, const char *id, int stdin_fd, int stdout_fd,
+                       int stderr_fd);
 /* Log rotation: whole records go to the old file, the rest to this one. */
 int shim_client_reopen_log(ShimClient *client, const char *id, int log_fd);
 /* Kills all, unpins the namespaces, ends the shim: a result, then lost. */

@@ -4,9 +4,9 @@
  * What the shim does with cgroups: join, kill, ask whether anything is left, ask for out-of-memory
  * kills. Making, limiting and removing them is the daemon's work.
  *
- * Killing: v2 by cgroup.kill (Linux 5.14); before that, and on v1, frozen, so that nothing can fork away,
- * then SIGKILL to all, then thawed, since a frozen task of v1 dies only then. One pass may miss what
- * was not frozen yet: the caller repeats until the group is empty.
+ * Killing: v2 by cgroup.kill (Linux 5.14); before that, and on v1, frozen, so that nothing can fork
+ * away, then SIGKILL to all, then thawed, since a frozen task of v1 dies only then. One pass may
+ * miss what was not frozen yet: the caller repeats until the group is empty.
  */
 
 #include "shim/shim-internal.h"
@@ -22,14 +22,16 @@
 #define FREEZE_LOOKS 20
 
 /*
- * Moving a process takes a lock that, on an idle machine, waits 6-13 ms for all processors. A thread that moves
- * itself alone, by v1's "tasks", needs no lock (Linux 5.5), and there is one thread here.
+ * Moving a process takes a lock that, on an idle machine, waits 6-13 ms for all processors. A
+ * thread that moves itself alone, by v1's "tasks", needs no lock (Linux 5.5), and there is one
+ * thread here.
  */
 int cgroup_attach(const ShimCgroup *cgroups, size_t n, KlError **err)
 {
         for (size_t i = 0; i < n; i++) {
                 KL_AUTOFD int dir = open(cgroups[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-                const char *file = cgroups[i].roles & SHIM_CGROUP_UNIFIED ? "cgroup.procs" : "tasks";
+                const char *file =
+                        cgroups[i].roles & SHIM_CGROUP_UNIFIED ? "cgroup.procs" : "tasks";
                 int r = dir < 0 ? -errno : file_store(dir, file, "0");
 
                 if (r < 0)
@@ -59,7 +61,8 @@ static int open_group(const ShimCgroup *cgroup, const char *sub)
         return fd < 0 ? -errno : fd;
 }
 
-/* SIGKILL (or with kill false only a look) to what is in this very group; the number of processes. */
+/* SIGKILL (or with kill false only a look) to what is in this very group; the number of processes.
+ */
 static int kill_procs(int dir, bool kill_them)
 {
         KL_AUTOFD int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
@@ -115,7 +118,8 @@ static bool v2_populated(int dir)
 {
         char text[512];
 
-        return file_load(dir, "cgroup.events", text, sizeof(text)) > 0 && strstr(text, "populated 1");
+        return file_load(dir, "cgroup.events", text, sizeof(text)) > 0 &&
+               strstr(text, "populated 1");
 }
 
 /* Asks for the freeze and gives it a moment; a task in an uninterruptible wait may take longer. */
@@ -163,7 +167,8 @@ bool cgroup_is_empty(const ShimCgroup *cgroup, const char *sub)
 
         if (dir < 0)
                 return true;
-        return cgroup->roles & SHIM_CGROUP_UNIFIED ? !v2_populated(dir) : walk(dir, false, DEPTH_MAX) == 0;
+        return cgroup->roles & SHIM_CGROUP_UNIFIED ? !v2_populated(dir)
+                                                   : walk(dir, false, DEPTH_MAX) == 0;
 }
 
 bool cgroup_had_oom(const ShimCgroup *cgroups, size_t n)

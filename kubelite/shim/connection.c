@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The daemon's connection. Sending never waits: what the socket does not take is marked and sent when it
- * does, so a daemon that stands still costs no memory here and hears the newest state in the end. No request
- * is read before the result of the last one is out.
+ * The daemon's connection. Sending never waits: what the socket does not take is marked and sent
+ * when it does, so a daemon that stands still costs no memory here and hears the newest state in
+ * the end. No request is read before the result of the last one is out.
  */
 
 #include "shim/shim-internal.h"
@@ -73,7 +73,7 @@ static void disconnect(Shim *shim)
         shim->result_message = NULL;
         shim->result_untold = shim->sandbox_untold = shim->listed_untold = false;
         shim->version = 0;
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->told)
                         exec_free(shim, e);
         /* Started for a daemon that died before it said what for. */
@@ -106,7 +106,8 @@ static void send_result(Shim *shim)
 
         snprintf(result.message, sizeof(result.message), "%s",
                  shim->result_message ? shim->result_message : "");
-        shim->result_untold = !send_packet(shim, SHIM_RESULT, shim->result_request, &result, sizeof(result));
+        shim->result_untold =
+                !send_packet(shim, SHIM_RESULT, shim->result_request, &result, sizeof(result));
         if (shim->result_untold) {
                 watch(shim, EPOLLOUT);
                 return;
@@ -128,7 +129,8 @@ void connection_result(Shim *shim, uint32_t request, int code, const char *messa
 
 void connection_sandbox(Shim *shim)
 {
-        ShimSandboxState state = { .state = shim->sandbox_state, .code = shim->sandbox_code,
+        ShimSandboxState state = { .state = shim->sandbox_state,
+                                   .code = shim->sandbox_code,
                                    .init_pid = shim->init_pid };
 
         if (!shim->version || !shim->sandbox_id)
@@ -178,15 +180,15 @@ void connection_flush(Shim *shim)
         watch(shim, EPOLLIN);
         if (shim->sandbox_untold)
                 connection_sandbox(shim);
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->untold && !shim->sandbox_untold)
                         connection_container(shim, c);
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->untold)
                         return;
         if (shim->listed_untold)
                 shim->listed_untold = !send_packet(shim, SHIM_LISTED, 0, NULL, 0);
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->told && connection_exec_done(shim, e))
                         exec_free(shim, e);
 }
@@ -195,12 +197,13 @@ void connection_flush(Shim *shim)
 
 static void hello(Shim *shim, const ShimHello *body)
 {
-        ShimWelcome welcome = { .pid = getpid(), .log_pid = shim->log_pid,
+        ShimWelcome welcome = { .pid = getpid(),
+                                .log_pid = shim->log_pid,
                                 .n_containers = (uint32_t)shim->n_containers };
 
         if (body->version_min <= SHIM_VERSION_MAX && body->version_max >= SHIM_VERSION_MIN)
-                welcome.version = body->version_max < SHIM_VERSION_MAX ? body->version_max :
-                                                                         SHIM_VERSION_MAX;
+                welcome.version =
+                        body->version_max < SHIM_VERSION_MAX ? body->version_max : SHIM_VERSION_MAX;
         send_packet(shim, SHIM_WELCOME, 0, &welcome, sizeof(welcome));
         shim->version = welcome.version;
         if (!shim->version) {
@@ -209,7 +212,7 @@ static void hello(Shim *shim, const ShimHello *body)
         }
         shim->sandbox_untold = shim->sandbox_fd >= 0 && shim->sandbox_state != SHIM_SANDBOX_MAKING;
         shim->listed_untold = true;
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 c->untold = true;
         connection_flush(shim);
 }
@@ -343,7 +346,7 @@ static void begin_shutdown(Shim *shim, uint32_t request)
 {
         shim->shutting_down = true;
         shim->shutdown_request = request;
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 container_stop(shim, c, 0);
 }
 
@@ -363,7 +366,8 @@ static void dispatch(Shim *shim, ShimHeader header, Body *body, int *fds, size_t
                         disconnect(shim);
         } else if (header.type == SHIM_SHUTDOWN) {
                 begin_shutdown(shim, header.request);
-        } else if (header.type == SHIM_SANDBOX || header.type == SHIM_START || header.type == SHIM_EXEC) {
+        } else if (header.type == SHIM_SANDBOX || header.type == SHIM_START ||
+                   header.type == SHIM_EXEC) {
                 r = n_fds == 1 ? with_spec(shim, &header, fds[0], &err) : -EBADMSG;
                 if (n_fds == 1)
                         n_fds = 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Containers, as the shim sees them: CREATED while its child sets itself up, RUNNING once the program is
- * executed, EXITED when the first process is gone, its cgroup is empty and its output is written. The
- * exit is on disk before it is told, and stays there and in memory until it is forgotten.
+ * Containers, as the shim sees them: CREATED while its child sets itself up, RUNNING once the
+ * program is executed, EXITED when the first process is gone, its cgroup is empty and its output is
+ * written. The exit is on disk before it is told, and stays there and in memory until it is
+ * forgotten.
  */
 
 #include "shim/shim-internal.h"
@@ -21,14 +22,15 @@
 
 static int path_in_state(const Container *c, const char *name, char *buf, size_t size)
 {
-        int n = snprintf(buf, size, "%s/%s%s%s", SHIM_CONTAINERS_NAME, c->id, *name ? "/" : "", name);
+        int n = snprintf(buf, size, "%s/%s%s%s", SHIM_CONTAINERS_NAME, c->id, *name ? "/" : "",
+                         name);
 
         return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
 Container *container_find(Shim *shim, const char *id)
 {
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (strcmp(c->id, id) == 0)
                         return c;
         return NULL;
@@ -92,7 +94,8 @@ void container_state(const Container *c, ShimContainerState *ret)
 /* --- the end --- */
 
 /* The container's cgroups, as they are in its spec. */
-static void with_cgroups(const Container *c, void (*func)(const ShimStart *start, void *data), void *data)
+static void with_cgroups(const Container *c, void (*func)(const ShimStart *start, void *data),
+                         void *data)
 {
         ShimStart start;
         Mapped mapped;
@@ -108,7 +111,8 @@ static void with_cgroups(const Container *c, void (*func)(const ShimStart *start
 
 static const ShimCgroup *kill_group(const ShimStart *start)
 {
-        return cgroup_with_role(start->cgroups, start->n_cgroups, SHIM_CGROUP_UNIFIED | SHIM_CGROUP_FREEZER);
+        return cgroup_with_role(start->cgroups, start->n_cgroups,
+                                SHIM_CGROUP_UNIFIED | SHIM_CGROUP_FREEZER);
 }
 
 static void kill_all(const ShimStart *start, void *data)
@@ -137,7 +141,8 @@ static void write_exit(Shim *shim, const Container *c)
         ShimContainerState state;
 
         container_state(c, &state);
-        if (shim_exit_format(&state, &text) == 0 && path_in_state(c, SHIM_EXIT_NAME, path, sizeof(path)) == 0)
+        if (shim_exit_format(&state, &text) == 0 &&
+            path_in_state(c, SHIM_EXIT_NAME, path, sizeof(path)) == 0)
                 (void)file_swap(shim->state_fd, path, text.data, text.len);
 }
 
@@ -237,7 +242,8 @@ uint64_t container_tick(Shim *shim, Container *c, uint64_t now_ms)
 
 void container_stop(Shim *shim, Container *c, uint64_t grace_ms)
 {
-        uint64_t now = time_monotonic_ms(), at = grace_ms > UINT64_MAX - now ? UINT64_MAX : now + grace_ms;
+        uint64_t now = time_monotonic_ms(),
+                 at = grace_ms > UINT64_MAX - now ? UINT64_MAX : now + grace_ms;
 
         if (c->state == SHIM_CONTAINER_EXITED)
                 return;
@@ -382,7 +388,8 @@ typedef struct Birth {
 static pid_t fork_child(Shim *shim, const Birth *birth, uint64_t flags)
 {
         const ShimStart *start = birth->start;
-        const ShimCgroup *v2 = cgroup_with_role(start->cgroups, start->n_cgroups, SHIM_CGROUP_UNIFIED);
+        const ShimCgroup *v2 =
+                cgroup_with_role(start->cgroups, start->n_cgroups, SHIM_CGROUP_UNIFIED);
         KL_AUTOFD int group = v2 ? open(v2->path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
         KL_AUTOFD int init = -1;
         pid_t pid;
@@ -411,9 +418,17 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
                 flags |= CLONE_NEWPID;
         pid = fork_child(shim, birth, flags);
         if (pid == 0) {
-                Setup setup = { .shim = shim, .start = birth->start, .fds = fds, .n_fds = n_fds,
-                                .status_fd = birth->status[1], .args = birth->start->args,
-                                .cwd = birth->start->cwd, .tty = birth->start->tty, .root_fd = -1, .shm_fd = -1, .dev_fd = -1 };
+                Setup setup = { .shim = shim,
+                                .start = birth->start,
+                                .fds = fds,
+                                .n_fds = n_fds,
+                                .status_fd = birth->status[1],
+                                .args = birth->start->args,
+                                .cwd = birth->start->cwd,
+                                .tty = birth->start->tty,
+                                .root_fd = -1,
+                                .shm_fd = -1,
+                                .dev_fd = -1 };
 
                 for (int i = 0; i < 3; i++)
                         setup.stdio[i] = birth->stdio.child[i];
@@ -448,7 +463,8 @@ static Container *container_new(Shim *shim, const ShimStart *start, int spec_fd)
         return c;
 }
 
-static int start_container(Shim *shim, Container *c, const ShimStart *start, const int *fds, size_t n_fds)
+static int start_container(Shim *shim, Container *c, const ShimStart *start, const int *fds,
+                           size_t n_fds)
 {
         Birth birth = { .start = start, .stdio = { { -1, -1, -1 } }, .status = { -1, -1 } };
         char path[sizeof(SHIM_CONTAINERS_NAME) + SHIM_ID_SIZE + 16];

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Commands in running containers. Each has a cgroup of its own beneath the container's, exec-<number>,
- * that is killed when its time is over. Its standard streams are the descriptors given, so its
- * bytes go straight to the daemon; with a terminal the log writer carries them between those and the
- * pty. What a command leaves running when it ends belongs to the container.
+ * Commands in running containers. Each has a cgroup of its own beneath the container's,
+ * exec-<number>, that is killed when its time is over. Its standard streams are the descriptors
+ * given, so its bytes go straight to the daemon; with a terminal the log writer carries them
+ * between those and the pty. What a command leaves running when it ends belongs to the container.
  */
 
 #include "shim/shim-internal.h"
@@ -22,7 +22,7 @@
 
 Exec *exec_find(Shim *shim, uint32_t id)
 {
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->id == id && e->connection == shim->connections)
                         return e;
         return NULL;
@@ -155,9 +155,7 @@ uint64_t exec_tick(Shim *shim, Exec *e, uint64_t now_ms)
                 done(shim, e);
                 return 0;
         }
-        return e->kill_at_ms      ? e->kill_at_ms :
-               e->retry_at_ms     ? e->retry_at_ms :
-                                    e->relay_until_ms;
+        return e->kill_at_ms ? e->kill_at_ms : e->retry_at_ms ? e->retry_at_ms : e->relay_until_ms;
 }
 
 static void heard(Shim *shim, Source *source)
@@ -209,8 +207,8 @@ static int make_group(const ShimStart *start, const Exec *e, int *ret_fd)
         return *ret_fd < 0 ? -errno : 0;
 }
 
-static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimExec *exec, pid_t target,
-                       const int *fds, int status_fd)
+static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimExec *exec,
+                       pid_t target, const int *fds, int status_fd)
 {
         KL_AUTOFD int pidfd = sys_pidfd_open(target), group = -1;
         char name[GROUP_NAME_SIZE];
@@ -226,9 +224,15 @@ static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimEx
                 return -errno;
         pid = sys_fork(0, group);
         if (pid == 0) {
-                Setup setup = { .shim = shim, .start = start, .status_fd = status_fd,
-                                .args = exec->args, .cwd = *exec->cwd ? exec->cwd : start->cwd,
-                                .tty = exec->tty, .root_fd = -1, .shm_fd = -1, .dev_fd = -1 };
+                Setup setup = { .shim = shim,
+                                .start = start,
+                                .status_fd = status_fd,
+                                .args = exec->args,
+                                .cwd = *exec->cwd ? exec->cwd : start->cwd,
+                                .tty = exec->tty,
+                                .root_fd = -1,
+                                .shm_fd = -1,
+                                .dev_fd = -1 };
 
                 setup.stdio[0] = exec->stdin_fd < 0 ? -1 : fds[exec->stdin_fd];
                 setup.stdio[1] = exec->stdout_fd < 0 ? -1 : fds[exec->stdout_fd];
@@ -246,8 +250,8 @@ static int keep(const int *fds, int index)
         return index < 0 ? -1 : fcntl(fds[index], F_DUPFD_CLOEXEC, 3);
 }
 
-static int start_exec(Shim *shim, uint32_t id, Container *c, const ShimStart *start, const ShimExec *exec,
-                      const int *fds)
+static int start_exec(Shim *shim, uint32_t id, Container *c, const ShimStart *start,
+                      const ShimExec *exec, const int *fds)
 {
         Exec *e = calloc(1, sizeof(*e));
         int pair[2], r;
@@ -283,7 +287,8 @@ static int start_exec(Shim *shim, uint32_t id, Container *c, const ShimStart *st
         return 0;
 }
 
-static int with_container(Shim *shim, uint32_t id, const ShimExec *exec, const int *fds, KlError **err)
+static int with_container(Shim *shim, uint32_t id, const ShimExec *exec, const int *fds,
+                          KlError **err)
 {
         Container *c = container_find(shim, exec->container);
         ShimStart start;
@@ -291,11 +296,13 @@ static int with_container(Shim *shim, uint32_t id, const ShimExec *exec, const i
         int r;
 
         if (!c)
-                return kl_error(err, -ENOENT, REASON, "there is no container '%.80s'", exec->container);
+                return kl_error(err, -ENOENT, REASON, "there is no container '%.80s'",
+                                exec->container);
         if (c->state != SHIM_CONTAINER_RUNNING || c->pid == 0)
                 return kl_error(err, -ESRCH, REASON, "container '%s' is not running", c->id);
         if (shim->n_execs >= EXECS_MAX)
-                return kl_error(err, -EMFILE, REASON, "more than %u commands in one pod", EXECS_MAX);
+                return kl_error(err, -EMFILE, REASON, "more than %u commands in one pod",
+                                EXECS_MAX);
         r = spec_map(c->spec_fd, &mapped);
         if (r < 0)
                 return kl_error_errno(err, r, REASON, "read container spec");

@@ -2,8 +2,8 @@
 
 /*
  * containers/<id>/exit: how a container ended, for a daemon that was not there, and for one that
- * finds the shim gone as well. Numbers only, but for id, reason and message; a message's line ends are
- * written as spaces.
+ * finds the shim gone as well. Numbers only, but for id, reason and message; a message's line ends
+ * are written as spaces.
  */
 
 #include "shim/record.h"
@@ -18,7 +18,8 @@ int shim_exit_format(const ShimContainerState *s, Buf *buf)
 {
         buf_clear(buf);
         buf_add_str(buf, head);
-        buf_addf(buf, "id %s\nexit_code %d\nsignal %d\noom_killed %u\nstart_error %u\nerror_code %d\n",
+        buf_addf(buf,
+                 "id %s\nexit_code %d\nsignal %d\noom_killed %u\nstart_error %u\nerror_code %d\n",
                  s->id, s->exit_code, s->signal, s->oom_killed, s->start_error, s->error_code);
         buf_addf(buf, "created_us %lld\nstarted_us %lld\nfinished_us %lld\nuid %u\ngid %u\n",
                  (long long)s->created_us, (long long)s->started_us, (long long)s->finished_us,

@@ -2,9 +2,9 @@
 
 /*
  * The shim's side of the log writer. The shim keeps the reading ends of all pipes too: if the log
- * writer dies (out of memory, or killed), a new one is started and gets them, and containers notice nothing;
- * what is lost is at most one unfinished line a stream, and attachments. If the shim dies, the log
- * writer writes what is still in the pipes and ends.
+ * writer dies (out of memory, or killed), a new one is started and gets them, and containers notice
+ * nothing; what is lost is at most one unfinished line a stream, and attachments. If the shim dies,
+ * the log writer writes what is still in the pipes and ends.
  */
 
 #include "shim/log-internal.h"
@@ -22,18 +22,19 @@ static int send_message(Shim *shim, uint32_t type, uint32_t channel, uint32_t fl
 {
         LogMessage message = { type, channel, flags, 0 };
 
-        return shim->log.fd < 0 ? -ENOTCONN :
-                                  packet_send(shim->log.fd, &message, sizeof(message), fds, n, true);
+        return shim->log.fd < 0
+                       ? -ENOTCONN
+                       : packet_send(shim->log.fd, &message, sizeof(message), fds, n, true);
 }
 
 static void ended(Shim *shim, uint32_t channel)
 {
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->channel == channel) {
                         container_log_ended(shim, c);
                         return;
                 }
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->channel == channel) {
                         exec_relay_ended(shim, e);
                         return;
@@ -42,7 +43,7 @@ static void ended(Shim *shim, uint32_t channel)
 
 static void stdin_done(Shim *shim, uint32_t channel)
 {
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->channel == channel)
                         c->stdin_fd = kl_close(c->stdin_fd);
 }
@@ -70,7 +71,8 @@ _Noreturn static void run(int control)
 {
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         prctl(PR_SET_NAME, "kubelite-log");
-        /* Nothing of the shim's but standard error and this socket: its sockets must close with it. */
+        /* Nothing of the shim's but standard error and this socket: its sockets must close with it.
+         */
         if (control != 3 && dup3(control, 3, O_CLOEXEC) < 0)
                 _exit(1);
         sys_close_range(4, UINT_MAX);
@@ -147,13 +149,13 @@ void log_reaped(Shim *shim)
         source_close(shim, &shim->log);
         if (shim->shutting_down || log_start(shim) < 0)
                 return;
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->state != SHIM_CONTAINER_EXITED && c->out_fd >= 0) {
                         log_add_container(shim, c);
                         if (c->ended)
                                 log_end(shim, c->channel);
                 }
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->master_fd >= 0) {
                         log_add_exec(shim, e);
                         if (e->ended)

@@ -7,12 +7,13 @@
 /* Between the shim and its log writer, which are always of one build. */
 
 enum {
-        LOG_ADD = 1,  /* descriptors: as flags say, in this order */
-        LOG_ATTACH,   /* flags: SHIM_ATTACH_, descriptors */
-        LOG_REOPEN,   /* one descriptor */
-        LOG_END,      /* its processes are gone: drain, close, answer */
-        LOG_ENDED,    /* from the log writer */
-        LOG_STDIN_DONE, /* from the log writer: the one attachment that stdinOnce allows has ended */
+        LOG_ADD = 1,    /* descriptors: as flags say, in this order */
+        LOG_ATTACH,     /* flags: SHIM_ATTACH_, descriptors */
+        LOG_REOPEN,     /* one descriptor */
+        LOG_END,        /* its processes are gone: drain, close, answer */
+        LOG_ENDED,      /* from the log writer */
+        LOG_STDIN_DONE, /* from the log writer: the one attachment that stdinOnce allows has ended
+                         */
 };
 
 enum {

@@ -44,8 +44,8 @@ static void emit_with_partial(LogStream *stream, const char *stamp, char tag, co
         stream->len = 0;
 }
 
-static int keep(LogStream *stream, const char *stamp, const char *bytes, size_t len, LogRecordFunc func,
-                void *data)
+static int keep(LogStream *stream, const char *stamp, const char *bytes, size_t len,
+                LogRecordFunc func, void *data)
 {
         if (!stream->partial)
                 stream->partial = malloc(LOG_LINE_MAX);

@@ -6,9 +6,9 @@
 #include <stddef.h>
 
 /*
- * A container's output as CRI log records, "<RFC 3339 time> stdout|stderr F|P <text>\n". A line that
- * is longer than LOG_LINE_MAX, or ends without a newline at the end of the stream, is cut into P
- * records. Pure: bytes in, records out.
+ * A container's output as CRI log records, "<RFC 3339 time> stdout|stderr F|P <text>\n". A line
+ * that is longer than LOG_LINE_MAX, or ends without a newline at the end of the stream, is cut into
+ * P records. Pure: bytes in, records out.
  */
 
 #define LOG_LINE_MAX 16384U

@@ -26,9 +26,12 @@
 
 #define READ_SIZE 16384U
 #define BATCH_SIZE 32768U
-/* What a drained stream may still give, should something else than the container hold its other end. */
+/* What a drained stream may still give, should something else than the container hold its other
+ * end. */
 #define DRAIN_MAX (1U << 20)
 #define EVENTS_MAX 16
+/* More are closed at once. */
+#define ATTACHED_MAX 64U
 #define PAGE 4096
 
 typedef struct Channel Channel;
@@ -59,6 +62,7 @@ struct Attached {
 struct Channel {
         List link, attached;
         uint32_t id;
+        size_t n_attached;
         int file;
         bool tty, stdin_once, gone;
         Watch out[2], in;
@@ -89,7 +93,10 @@ static void watch_set(Watch *watch, uint32_t events, bool active)
         if (watch->fd < 0 || (!active && !watch->active))
                 return;
         epoll_ctl(writer.epoll_fd,
-                  !active ? EPOLL_CTL_DEL : watch->active ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, watch->fd, &event);
+                  !active         ? EPOLL_CTL_DEL
+                  : watch->active ? EPOLL_CTL_MOD
+                                  : EPOLL_CTL_ADD,
+                  watch->fd, &event);
         watch->active = active;
 }
 
@@ -149,8 +156,9 @@ static bool write_gap(Channel *c)
         int n, error;
 
         stamp_now(stamp);
-        n = snprintf(text, sizeof(text), "%s stderr F kubelite: %llu log records (%llu bytes) lost: %s\n",
-                     stamp, (unsigned long long)c->lost_records, (unsigned long long)c->lost_bytes,
+        n = snprintf(text, sizeof(text),
+                     "%s stderr F kubelite: %llu log records (%llu bytes) lost: %s\n", stamp,
+                     (unsigned long long)c->lost_records, (unsigned long long)c->lost_bytes,
                      strerror(c->lost_errno));
         if (write_records(c->file, text, (size_t)n, &error) != (size_t)n)
                 return false;
@@ -267,15 +275,15 @@ static void attached_writable(Watch *watch)
 
 static void copy_out(Channel *c, int stream, const char *data, size_t len)
 {
-        list_for_each(a, &c->attached, Attached, link) {
+        list_for_each (a, &c->attached, Attached, link) {
                 Watch *to = &a->out[c->tty ? 0 : stream];
                 ssize_t n;
 
                 if (a->gone || to->fd < 0)
                         continue;
                 n = write_some(to->fd, data, len);
-                if (n < 0 || ((size_t)n < len &&
-                              keep_rest(&a->rest[to == &a->out[1]], data + n, len - (size_t)n) < 0)) {
+                if (n < 0 || ((size_t)n < len && keep_rest(&a->rest[to == &a->out[1]], data + n,
+                                                           len - (size_t)n) < 0)) {
                         detach(a);
                         continue;
                 }
@@ -289,7 +297,7 @@ static void copy_out(Channel *c, int stream, const char *data, size_t len)
 
 static bool anybody_waits(const Channel *c)
 {
-        list_for_each(a, (List *)(uintptr_t)&c->attached, Attached, link)
+        list_for_each (a, (List *)(uintptr_t)&c->attached, Attached, link)
                 if (!a->gone && (a->rest[0].data || a->rest[1].data))
                         return true;
         return false;
@@ -351,7 +359,7 @@ static void in_writable(Watch *watch)
                 return;
         watch_set(watch, 0, false);
         if (failed || !c->in_rest.data)
-                list_for_each(a, &c->attached, Attached, link)
+                list_for_each (a, &c->attached, Attached, link)
                         if (!a->gone && a->in.fd >= 0)
                                 watch_set(&a->in, EPOLLIN, true);
 }
@@ -388,7 +396,7 @@ static void from_client(Watch *watch)
         put = c->in.fd < 0 ? n : write_some(c->in.fd, input, (size_t)n);
         if (put < 0 || put == n || keep_rest(&c->in_rest, input + put, (size_t)(n - put)) < 0)
                 return;
-        list_for_each(a, &c->attached, Attached, link)
+        list_for_each (a, &c->attached, Attached, link)
                 watch_set(&a->in, 0, false);
         watch_set(&c->in, EPOLLOUT, true);
 }
@@ -397,7 +405,7 @@ static void from_client(Watch *watch)
 
 static Channel *find(uint32_t id)
 {
-        list_for_each(c, &writer.channels, Channel, link)
+        list_for_each (c, &writer.channels, Channel, link)
                 if (c->id == id && !c->gone)
                         return c;
         return NULL;
@@ -435,12 +443,14 @@ static void add_channel(const LogMessage *m, int *fds, size_t n_fds)
         c->tty = m->flags & LOG_TTY;
         c->stdin_once = m->flags & LOG_STDIN_ONCE;
         c->file = m->flags & LOG_HAS_FILE ? next_fd(fds, n_fds, &at) : -1;
-        init_watch(&c->out[0], c, NULL, m->flags & LOG_HAS_OUT ? next_fd(fds, n_fds, &at) : -1, readable);
-        init_watch(&c->out[1], c, NULL, m->flags & LOG_HAS_ERR ? next_fd(fds, n_fds, &at) : -1, readable);
+        init_watch(&c->out[0], c, NULL, m->flags & LOG_HAS_OUT ? next_fd(fds, n_fds, &at) : -1,
+                   readable);
+        init_watch(&c->out[1], c, NULL, m->flags & LOG_HAS_ERR ? next_fd(fds, n_fds, &at) : -1,
+                   readable);
         init_watch(&c->in, c, NULL,
-                   m->flags & LOG_HAS_IN ? next_fd(fds, n_fds, &at) :
-                   c->tty                ? fcntl(c->out[0].fd, F_DUPFD_CLOEXEC, 3) :
-                                           -1,
+                   m->flags & LOG_HAS_IN ? next_fd(fds, n_fds, &at)
+                   : c->tty              ? fcntl(c->out[0].fd, F_DUPFD_CLOEXEC, 3)
+                                         : -1,
                    in_writable);
         for (int i = 0; i < 2; i++)
                 c->stream[i].name = names[i];
@@ -449,13 +459,15 @@ static void add_channel(const LogMessage *m, int *fds, size_t n_fds)
 
 static void attach(Channel *c, uint32_t streams, int *fds, size_t n_fds)
 {
-        Attached *a = calloc(1, sizeof(*a));
+        Attached *a = c->n_attached < ATTACHED_MAX ? calloc(1, sizeof(*a)) : NULL;
         size_t at = 0;
 
         if (!a)
                 return;
+        c->n_attached++;
         list_append(&c->attached, &a->link);
-        init_watch(&a->in, c, a, streams & SHIM_ATTACH_STDIN ? next_fd(fds, n_fds, &at) : -1, from_client);
+        init_watch(&a->in, c, a, streams & SHIM_ATTACH_STDIN ? next_fd(fds, n_fds, &at) : -1,
+                   from_client);
         init_watch(&a->out[0], c, a, streams & SHIM_ATTACH_STDOUT ? next_fd(fds, n_fds, &at) : -1,
                    attached_writable);
         init_watch(&a->out[1], c, a, streams & SHIM_ATTACH_STDERR ? next_fd(fds, n_fds, &at) : -1,
@@ -482,7 +494,7 @@ static void close_channel(Channel *c)
         if (c->lost_records > 0 && c->file >= 0)
                 (void)write_gap(c);
         watch_close(&c->in);
-        list_for_each(a, &c->attached, Attached, link) {
+        list_for_each (a, &c->attached, Attached, link) {
                 bool failed;
 
                 for (int i = 0; i < 2; i++)
@@ -518,7 +530,8 @@ static void from_shim(Watch *watch)
         int fds[LOG_MESSAGE_FDS];
         LogMessage message;
         size_t n_fds;
-        ssize_t n = packet_receive(watch->fd, &message, sizeof(message), fds, LOG_MESSAGE_FDS, &n_fds);
+        ssize_t n =
+                packet_receive(watch->fd, &message, sizeof(message), fds, LOG_MESSAGE_FDS, &n_fds);
 
         if (n == -EAGAIN)
                 return;
@@ -536,10 +549,11 @@ static void from_shim(Watch *watch)
 
 static void free_gone(void)
 {
-        list_for_each(c, &writer.channels, Channel, link) {
-                list_for_each(a, &c->attached, Attached, link)
+        list_for_each (c, &writer.channels, Channel, link) {
+                list_for_each (a, &c->attached, Attached, link)
                         if (a->gone) {
                                 list_unlink(&a->link);
+                                c->n_attached--;
                                 free(a);
                         }
                 if (!c->gone)
@@ -554,7 +568,7 @@ static void free_gone(void)
 /* Without the shim all that is left is what the pipes hold. */
 static bool all_ended(void)
 {
-        list_for_each(c, &writer.channels, Channel, link)
+        list_for_each (c, &writer.channels, Channel, link)
                 if (c->out[0].fd >= 0 || c->out[1].fd >= 0)
                         return false;
         return true;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * kubelite-shim: one pod's sandbox and its containers, for as long as they live; the daemon may come and go.
- * Started by the daemon with a listening socket, a first connection and the state directory as
- * descriptors 3, 4 and 5 and the arguments STATE-DIR NAME.
+ * kubelite-shim: one pod's sandbox and its containers, for as long as they live; the daemon may
+ * come and go. Started by the daemon with a listening socket, a first connection and the state
+ * directory as descriptors 3, 4 and 5 and the arguments STATE-DIR NAME.
  *
  * Nothing ends it but SHUTDOWN, or a SIGKILL; then the daemon ends what it had by cgroup.
  */
@@ -29,6 +29,8 @@
 #define F_SEAL_GROW 4
 #define F_SEAL_WRITE 8
 #endif
+
+#define NOFILE_MAX 65536U
 
 #if defined(__SANITIZE_ADDRESS__)
 /* Leaks are looked for by tracing, which this program does not allow. */
@@ -96,7 +98,7 @@ static void reaped(Shim *shim, pid_t pid, int status)
         }
         if (pid == shim->init_pid)
                 shim->init_pid = 0;
-        list_for_each(c, &shim->containers, Container, link) {
+        list_for_each (c, &shim->containers, Container, link) {
                 if (c->pid == pid) {
                         container_reaped(shim, c, status);
                         return;
@@ -106,7 +108,7 @@ static void reaped(Shim *shim, pid_t pid, int status)
                         return;
                 }
         }
-        list_for_each(e, &shim->execs, Exec, link)
+        list_for_each (e, &shim->execs, Exec, link)
                 if (e->pid == pid) {
                         exec_reaped(shim, e, status);
                         return;
@@ -125,9 +127,10 @@ static void signalled(Shim *shim, Source *source)
 
                 /* Looked at first: while the pid is unreaped it cannot be anybody else's, and what
                  * is not told yet about it (its number, in a report) is taken before it goes. */
-                if (waitid(P_ALL, 0, &waiting, WEXITED | WNOHANG | WNOWAIT) < 0 || waiting.si_pid == 0)
+                if (waitid(P_ALL, 0, &waiting, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+                    waiting.si_pid == 0)
                         return;
-                list_for_each(c, &shim->containers, Container, link)
+                list_for_each (c, &shim->containers, Container, link)
                         if (c->helper > 0 && c->pid == 0 && c->status.fd >= 0)
                                 c->status.func(shim, &c->status);
                 pid = waitpid(waiting.si_pid, &status, WNOHANG);
@@ -141,12 +144,12 @@ static int tick(Shim *shim)
 {
         uint64_t first = 0, at, now = time_monotonic_ms();
 
-        list_for_each(c, &shim->containers, Container, link) {
+        list_for_each (c, &shim->containers, Container, link) {
                 at = container_tick(shim, c, now);
                 if (at && (!first || at < first))
                         first = at;
         }
-        list_for_each(e, &shim->execs, Exec, link) {
+        list_for_each (e, &shim->execs, Exec, link) {
                 at = exec_tick(shim, e, now);
                 if (at && (!first || at < first))
                         first = at;
@@ -159,7 +162,7 @@ static int tick(Shim *shim)
 
 static bool all_exited(Shim *shim)
 {
-        list_for_each(c, &shim->containers, Container, link)
+        list_for_each (c, &shim->containers, Container, link)
                 if (c->state != SHIM_CONTAINER_EXITED)
                         return false;
         return true;
@@ -169,8 +172,10 @@ static void shut_down(Shim *shim)
 {
         if (shim->init_pid > 0)
                 kill(shim->init_pid, SIGKILL);
-        if (shim->sandbox_pid > 0 && shim->sandbox.fd >= 0)
-                kill(shim->sandbox_pid, SIGKILL);
+        /* All containers' output is written. */
+        if (shim->log_pid > 0)
+                kill(shim->log_pid, SIGKILL);
+        sandbox_stop_making(shim);
         sandbox_unpin(shim);
         unlinkat(shim->state_fd, SHIM_SOCKET_NAME, 0);
         connection_result(shim, shim->shutdown_request, 0, NULL);
@@ -206,8 +211,8 @@ static void run(Shim *shim)
 static int set_signals(Shim *shim)
 {
         struct sigaction ignore = { .sa_handler = SIG_IGN };
-        static const int ignored[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM, SIGTERM, SIGUSR1,
-                                       SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ };
+        static const int ignored[] = { SIGHUP,  SIGINT,  SIGQUIT, SIGPIPE, SIGALRM, SIGTERM,
+                                       SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU, SIGXFSZ };
         sigset_t child;
         int fd;
 
@@ -227,9 +232,24 @@ static bool is_socket(int fd)
         return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* For the descriptors of specs and containers. */
+static void raise_nofile(Shim *shim)
+{
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &shim->nofile) < 0)
+                shim->nofile = (struct rlimit){ 1024, 4096 };
+        limit = shim->nofile;
+        limit.rlim_cur = limit.rlim_max < NOFILE_MAX ? limit.rlim_max : NOFILE_MAX;
+        if (limit.rlim_cur > shim->nofile.rlim_cur)
+                setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int set_up(Shim *shim)
 {
         int r;
+
+        raise_nofile(shim);
 
         shim->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         shim->pidns_fd = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
@@ -247,8 +267,13 @@ static int set_up(Shim *shim)
 
 int main(int argc, char **argv)
 {
-        Shim shim = { .state_fd = SHIM_STATE_FD, .sandbox_fd = -1, .user_fd = -1, .net_fd = -1,
-                      .ipc_fd = -1, .uts_fd = -1, .shm_ns_fd = -1 };
+        Shim shim = { .state_fd = SHIM_STATE_FD,
+                      .sandbox_fd = -1,
+                      .user_fd = -1,
+                      .net_fd = -1,
+                      .ipc_fd = -1,
+                      .uts_fd = -1,
+                      .shm_ns_fd = -1 };
         int r;
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -264,7 +289,8 @@ int main(int argc, char **argv)
                 fcntl(fd, F_SETFD, FD_CLOEXEC);
         umask(0022);
         shim.state_path = argv[1];
-        shim.listener.fd = shim.connection.fd = shim.signals.fd = shim.log.fd = shim.sandbox.fd = -1;
+        shim.listener.fd = shim.connection.fd = shim.signals.fd = shim.log.fd = shim.sandbox.fd =
+                -1;
         list_init(&shim.containers);
         list_init(&shim.execs);
         r = set_up(&shim);

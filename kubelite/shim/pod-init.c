@@ -26,14 +26,15 @@ static int empty_root(void)
 
         if (mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
                 return -errno;
-        tree = setup_new_mount("tmpfs", "mode=555,nr_inodes=2", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC |
-                               MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID, NULL);
+        tree = setup_new_mount(
+                "tmpfs", "mode=555,nr_inodes=2",
+                MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID, NULL);
         at = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (tree < 0 || at < 0)
                 return -EIO;
         r = sys_move_mount(tree, at);
-        if (r == 0 && (fchdir(tree) < 0 || sys_pivot_root(".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
-                       chdir("/") < 0))
+        if (r == 0 && (fchdir(tree) < 0 || sys_pivot_root(".", ".") < 0 ||
+                       umount2(".", MNT_DETACH) < 0 || chdir("/") < 0))
                 r = -errno;
         return r;
 }
@@ -45,7 +46,8 @@ static int drop_all(void)
 
         for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
                 ;
-        if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, INIT_ID, INIT_ID, INIT_ID) < 0 ||
+        if (syscall(SYS_setgroups, 0, NULL) < 0 ||
+            syscall(SYS_setresgid, INIT_ID, INIT_ID, INIT_ID) < 0 ||
             syscall(SYS_setresuid, INIT_ID, INIT_ID, INIT_ID) < 0)
                 return -errno;
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

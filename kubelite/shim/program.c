@@ -22,8 +22,8 @@ const char *env_get(char *const *env, const char *name)
         return value;
 }
 
-/* 0, or why it cannot be run. Execute permission is judged by the kernel at exec: access(2) asks for
- * the real ids, which are the effective ones here. */
+/* 0, or why it cannot be run. Execute permission is judged by the kernel at exec: access(2) asks
+ * for the real ids, which are the effective ones here. */
 static int check(const char *path)
 {
         struct stat st;
@@ -61,7 +61,8 @@ static int find_with_slash(const char *name, char *ret, KlError **err)
         if (r < 0)
                 return kl_error(err, r, REASON, "exec: \"%.512s\": %s", name, lower_strerror(r));
         if (strlen(name) >= PATH_MAX)
-                return kl_error(err, -ENAMETOOLONG, REASON, "exec: \"%.512s…\": file name too long", name);
+                return kl_error(err, -ENAMETOOLONG, REASON, "exec: \"%.512s…\": file name too long",
+                                name);
         memcpy(ret, name, strlen(name) + 1);
         return 0;
 }
@@ -90,5 +91,6 @@ int program_find(const char *name, char *const *env, char ret[static PATH_MAX], 
         }
         if (denied)
                 return kl_error(err, denied, REASON, "exec: \"%.512s\": permission denied", name);
-        return kl_error(err, -ENOENT, REASON, "exec: \"%.512s\": executable file not found in $PATH", name);
+        return kl_error(err, -ENOENT, REASON,
+                        "exec: \"%.512s\": executable file not found in $PATH", name);
 }

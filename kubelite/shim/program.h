@@ -7,8 +7,8 @@
 #include <limits.h>
 
 /*
- * Finds what args[0] names, as the calling process with its root, directory and credentials, in the PATH of
- * env if there is no slash in it. Reason StartError, messages as other runtimes word them.
+ * Finds what args[0] names, as the calling process with its root, directory and credentials, in the
+ * PATH of env if there is no slash in it. Reason StartError, messages as other runtimes word them.
  */
 int program_find(const char *name, char *const *env, char ret[static PATH_MAX], KlError **err);
 

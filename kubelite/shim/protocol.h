@@ -9,8 +9,8 @@
  *
  * Every packet is a ShimHeader and one body of a fixed size, at most SHIM_PACKET_MAX together.
  * Fields are only ever appended: a receiver takes the part that it knows, zero for what is missing.
- * Strings in bodies are NUL-terminated arrays. Numbers are in the machine's own order: both ends are
- * on one kernel.
+ * Strings in bodies are NUL-terminated arrays. Numbers are in the machine's own order: both ends
+ * are on one kernel.
  *
  * The daemon speaks first (HELLO); the shim answers with WELCOME, SANDBOX_STATE if there is a
  * sandbox, one CONTAINER per container, LISTED. Each later request is answered by one RESULT with
@@ -52,18 +52,18 @@
 
 typedef enum ShimType {
         /* daemon to shim */
-        SHIM_HELLO = 1,   /* ShimHello */
-        SHIM_FDS,         /* no body: descriptors for the next spec */
-        SHIM_SANDBOX,     /* spec */
-        SHIM_START,       /* spec */
-        SHIM_STOP,        /* ShimStop */
-        SHIM_FORGET,      /* ShimTarget: the exit is on the daemon's record; drop it */
-        SHIM_EXEC,        /* spec; the request's number names the exec from now on */
-        SHIM_EXEC_KILL,   /* ShimTarget.exec */
-        SHIM_RESIZE,      /* ShimResize */
-        SHIM_ATTACH,      /* ShimAttach, up to three descriptors */
-        SHIM_REOPEN_LOG,  /* ShimTarget, one descriptor: the new log file */
-        SHIM_SHUTDOWN,    /* no body: kill everything, unpin, RESULT, exit */
+        SHIM_HELLO = 1,  /* ShimHello */
+        SHIM_FDS,        /* no body: descriptors for the next spec */
+        SHIM_SANDBOX,    /* spec */
+        SHIM_START,      /* spec */
+        SHIM_STOP,       /* ShimStop */
+        SHIM_FORGET,     /* ShimTarget: the exit is on the daemon's record; drop it */
+        SHIM_EXEC,       /* spec; the request's number names the exec from now on */
+        SHIM_EXEC_KILL,  /* ShimTarget.exec */
+        SHIM_RESIZE,     /* ShimResize */
+        SHIM_ATTACH,     /* ShimAttach, up to three descriptors */
+        SHIM_REOPEN_LOG, /* ShimTarget, one descriptor: the new log file */
+        SHIM_SHUTDOWN,   /* no body: kill everything, unpin, RESULT, exit */
 
         /* shim to daemon */
         SHIM_WELCOME = 128, /* ShimWelcome */
@@ -86,7 +86,7 @@ typedef struct ShimHello {
 typedef struct ShimWelcome {
         uint32_t version; /* the highest that both know; 0: none, and the connection ends */
         int32_t pid;
-        int32_t log_pid;  /* of the log writer; 0: none yet */
+        int32_t log_pid; /* of the log writer; 0: none yet */
         uint32_t n_containers;
 } ShimWelcome;
 
@@ -152,7 +152,7 @@ typedef struct ShimAttach {
 
 typedef struct ShimExecDone {
         uint32_t exec;
-        int32_t exit_code;    /* as for containers */
+        int32_t exit_code; /* as for containers */
         int32_t signal;
         uint32_t timed_out;
         uint32_t start_error; /* it did not run: message says why */

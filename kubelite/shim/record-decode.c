@@ -141,7 +141,7 @@ static int count_tags(const void *data, size_t len, size_t *counts, size_t n_tag
 }
 
 /* Decoded arrays are filled in place; the specs show them const. */
-#define APPEND(spec, array, n) ((void *)(uintptr_t)&(spec)->array[(spec)->n++])
+#define APPEND(spec, array, n) ((void *)(uintptr_t) & (spec)->array[(spec)->n++])
 
 static char **strv_of(char *const *v)
 {
@@ -285,7 +285,8 @@ void shim_sandbox_deinit(ShimSandbox *s)
 
 static int get_groups(const Field *field, ShimUser *user)
 {
-        if (field->len % sizeof(*user->groups) || field->len / sizeof(*user->groups) > SHIM_GROUPS_MAX)
+        if (field->len % sizeof(*user->groups) ||
+            field->len / sizeof(*user->groups) > SHIM_GROUPS_MAX)
                 return -EBADMSG;
         user->groups = field->data;
         user->n_groups = field->len / sizeof(*user->groups);

@@ -11,12 +11,12 @@
 
 /*
  * Specs: what a sandbox, a container or an exec is to be, resolved to the last detail, and their
- * encoding as tagged fields. Unknown tags are skipped, so both ends may be newer. The encoder copies
- * all; a decoded spec borrows its strings from the encoded bytes and owns only its arrays
+ * encoding as tagged fields. Unknown tags are skipped, so both ends may be newer. The encoder
+ * copies all; a decoded spec borrows its strings from the encoded bytes and owns only its arrays
  * (…_deinit). Lists of strings end in NULL and are never NULL after decoding.
  *
- * Descriptors: in a spec given to the encoder they are descriptors of the caller, which keeps them; the
- * encoded form holds indexes into RecordFds. After decoding they are such indexes (-1: none).
+ * Descriptors: in a spec given to the encoder they are descriptors of the caller, which keeps them;
+ * the encoded form holds indexes into RecordFds. After decoding they are such indexes (-1: none).
  */
 
 /* --- sandbox --- */
@@ -30,7 +30,8 @@ enum {
 /* One directory to join. v1: one a hierarchy; v2: one. */
 typedef struct ShimCgroup {
         uint32_t roles;
-        const char *name; /* v1: as /proc/self/cgroup calls it ("cpu,cpuacct", "name=systemd"); v2: "" */
+        const char *name; /* v1: as /proc/self/cgroup calls it ("cpu,cpuacct", "name=systemd"); v2:
+                             "" */
         const char *path; /* absolute; made, limited and removed by the daemon */
 } ShimCgroup;
 
@@ -44,8 +45,10 @@ typedef struct ShimSysctl {
 
 typedef struct ShimSandbox {
         const char *id;
-        const char *netns_path; /* where to pin the netns; its directory is made. Unused with host_network */
-        const char *hostname;   /* unused with host_network, which keeps the host's uts namespace too */
+        const char *netns_path; /* where to pin the netns; its directory is made. Unused with
+                                   host_network */
+        const char
+                *hostname; /* unused with host_network, which keeps the host's uts namespace too */
         bool host_network, host_pid, host_ipc, share_pid;
         const ShimIdMap *uid_maps, *gid_maps; /* none: the host's user namespace */
         size_t n_uid_maps, n_gid_maps;
@@ -53,22 +56,23 @@ typedef struct ShimSandbox {
         size_t n_sysctls;
         const ShimCgroup *cgroups; /* pod<uid>/shim: of the shim itself, its log writer and init */
         size_t n_cgroups;
-        uint64_t shm_bytes;        /* 0: 64 MiB */
-        int32_t oom_score_adj;     /* of the shim's processes; not permitted is no error */
+        uint64_t shm_bytes;    /* 0: 64 MiB */
+        int32_t oom_score_adj; /* of the shim's processes; not permitted is no error */
 } ShimSandbox;
 
 /* --- container --- */
 
 typedef enum ShimMountKind {
-        SHIM_MOUNT_BIND,    /* fd: a detached mount (open_tree with OPEN_TREE_CLONE) */
+        SHIM_MOUNT_BIND, /* fd: a detached mount (open_tree with OPEN_TREE_CLONE) */
         SHIM_MOUNT_PROC,
         SHIM_MOUNT_SYSFS,
         SHIM_MOUNT_TMPFS,
-        SHIM_MOUNT_DEV,     /* tmpfs with the standard nodes and links */
-        SHIM_MOUNT_DEVPTS,  /* new instance */
-        SHIM_MOUNT_SHM,     /* the pod's, or the host's with host_ipc */
+        SHIM_MOUNT_DEV,    /* tmpfs with the standard nodes and links */
+        SHIM_MOUNT_DEVPTS, /* new instance */
+        SHIM_MOUNT_SHM,    /* the pod's, or the host's with host_ipc */
         SHIM_MOUNT_MQUEUE,
-        SHIM_MOUNT_CGROUP,  /* v2: one mount; v1: a tmpfs with one a hierarchy in ShimStart.cgroups */
+        SHIM_MOUNT_CGROUP, /* v2: one mount; v1: a tmpfs with one a hierarchy in ShimStart.cgroups
+                            */
         SHIM_MOUNT_KINDS,
 } ShimMountKind;
 
@@ -78,7 +82,7 @@ enum {
         SHIM_MOUNT_NOSUID = 4,
         SHIM_MOUNT_NODEV = 8,
         SHIM_MOUNT_NOEXEC = 16,
-        SHIM_MOUNT_IDMAP = 32,       /* BIND in a pod with a user namespace: ids as in the pod */
+        SHIM_MOUNT_IDMAP = 32, /* BIND in a pod with a user namespace: ids as in the pod */
 };
 
 enum { SHIM_PROPAGATION_PRIVATE, SHIM_PROPAGATION_SLAVE, SHIM_PROPAGATION_SHARED };
@@ -131,9 +135,9 @@ typedef struct ShimStart {
         const ShimCgroup *cgroups;
         size_t n_cgroups;
 
-        int layers_fd;         /* directory of the layers */
-        char *const *layers;   /* names beneath it, lowest first; at least one, at most 127 */
-        int rw_fd;             /* directory for "upper" and "work", which are made */
+        int layers_fd;       /* directory of the layers */
+        char *const *layers; /* names beneath it, lowest first; at least one, at most 127 */
+        int rw_fd;           /* directory for "upper" and "work", which are made */
         bool read_only_root;
         const ShimMount *mounts; /* in this order */
         size_t n_mounts;
@@ -142,7 +146,7 @@ typedef struct ShimStart {
         size_t n_devices;
 
         bool tty, stdin_open, stdin_once;
-        int log_fd;       /* the CRI log file, opened O_APPEND; -1: no log */
+        int log_fd;           /* the CRI log file, opened O_APPEND; -1: no log */
         uint32_t stop_signal; /* 0: SIGTERM */
 } ShimStart;
 
@@ -154,8 +158,9 @@ typedef struct ShimExec {
         char *const *extra_env; /* NULL: none */
         const char *cwd;        /* "": the container's */
         bool tty;
-        int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null. With tty they are joined to the pty. */
-        uint64_t timeout_ms;                /* 0: none */
+        int stdin_fd, stdout_fd,
+                stderr_fd;   /* -1: /dev/null. With tty they are joined to the pty. */
+        uint64_t timeout_ms; /* 0: none */
 } ShimExec;
 
 /* Descriptors that go with a spec; borrowed. */

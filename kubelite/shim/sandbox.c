@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Making the pod's namespaces. A short-lived child does it, so that the shim itself never leaves the
- * host's: with a user namespace, a child of that child makes user, net, ipc and uts namespaces in this
- * order, so that the latter belong to the former. The first child then enters net, ipc and uts with
- * the host's privileges, sets hostname, sysctls and lo, pins them by bind mounts, makes the mount
- * namespace that holds the pod's shm, and sends all to the shim as descriptors.
+ * Making the pod's namespaces. A short-lived child does it, so that the shim itself never leaves
+ * the host's: with a user namespace, a child of that child makes user, net, ipc and uts namespaces
+ * in this order, so that the latter belong to the former. The first child then enters net, ipc and
+ * uts with the host's privileges, sets hostname, sysctls and lo, pins them by bind mounts, makes
+ * the mount namespace that holds the pod's shm, and sends all to the shim as descriptors.
  */
 
 #include "shim/shim-internal.h"
@@ -58,7 +58,8 @@ static int set_sysctl(const char *name, const char *value, bool missing_ok, KlEr
         if (!strchr(name, '/'))
                 for (char *p = path; *p; p++)
                         *p = *p == '.' ? '/' : *p;
-        fd = dir < 0 ? -errno : sys_openat2(dir, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+        fd = dir < 0 ? -errno
+                     : sys_openat2(dir, path, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
         if (fd == -ENOENT && missing_ok)
                 return 0;
         if (fd < 0)
@@ -123,7 +124,8 @@ static int open_ns(pid_t pid, const char *name, KlError **err)
 
 static int new_namespaces(const ShimSandbox *s)
 {
-        int flags = (s->host_network ? 0 : CLONE_NEWNET | CLONE_NEWUTS) | (s->host_ipc ? 0 : CLONE_NEWIPC);
+        int flags = (s->host_network ? 0 : CLONE_NEWNET | CLONE_NEWUTS) |
+                    (s->host_ipc ? 0 : CLONE_NEWIPC);
 
         return unshare(flags) < 0 ? -errno : 0;
 }
@@ -156,7 +158,8 @@ static int take_namespaces(const ShimSandbox *s, pid_t pid, int *user_fd, KlErro
         ipc = s->host_ipc ? -1 : open_ns(pid, "ipc", err);
         if ((!s->host_network && (net < 0 || uts < 0)) || (!s->host_ipc && ipc < 0))
                 return -EIO;
-        if ((net >= 0 && setns(net, CLONE_NEWNET) < 0) || (uts >= 0 && setns(uts, CLONE_NEWUTS) < 0) ||
+        if ((net >= 0 && setns(net, CLONE_NEWNET) < 0) ||
+            (uts >= 0 && setns(uts, CLONE_NEWUTS) < 0) ||
             (ipc >= 0 && setns(ipc, CLONE_NEWIPC) < 0))
                 return kl_error_errno(err, -errno, REASON, "enter namespaces");
         return 0;
@@ -187,7 +190,8 @@ static int make_with_user_ns(const ShimSandbox *s, int *user_fd, KlError **err)
         if (r < 0)
                 return r;
         if (write(fd, "", 1) != 1 || read(fd, &byte, 1) != 1)
-                return kl_error(err, -EPERM, REASON, "cannot make namespaces in the user namespace");
+                return kl_error(err, -EPERM, REASON,
+                                "cannot make namespaces in the user namespace");
         return take_namespaces(s, pid, user_fd, err);
 }
 
@@ -224,7 +228,8 @@ static int pin_all(const Shim *shim, const ShimSandbox *s, KlError **err)
         if (!s->host_network) {
                 r = dir_make_path(s->netns_path, 0755, false);
                 if (r < 0)
-                        return kl_error_errno(err, r, REASON, "make directory of '%s'", s->netns_path);
+                        return kl_error_errno(err, r, REASON, "make directory of '%s'",
+                                              s->netns_path);
                 r = pin("net", AT_FDCWD, s->netns_path, err);
                 if (r == 0)
                         r = pin("uts", shim->state_fd, SHIM_UTS_PIN_NAME, err);
@@ -233,12 +238,14 @@ static int pin_all(const Shim *shim, const ShimSandbox *s, KlError **err)
 }
 
 /*
- * A mount namespace whose root is the pod's shm and in which there is nothing else. Containers clone the
- * mount from there: it never appears among the host's mounts, and goes with the last descriptor.
+ * A mount namespace whose root is the pod's shm and in which there is nothing else. Containers
+ * clone the mount from there: it never appears among the host's mounts, and goes with the last
+ * descriptor.
  */
 static int make_shm_ns(const ShimSandbox *s, KlError **err)
 {
-        uint32_t uid = map_id(s->uid_maps, s->n_uid_maps, 0), gid = map_id(s->gid_maps, s->n_gid_maps, 0);
+        uint32_t uid = map_id(s->uid_maps, s->n_uid_maps, 0),
+                 gid = map_id(s->gid_maps, s->n_gid_maps, 0);
         KL_AUTOFD int tree = -1, at = -1;
         char options[96];
         int r = 0;
@@ -247,8 +254,8 @@ static int make_shm_ns(const ShimSandbox *s, KlError **err)
                 return kl_error_errno(err, -errno, REASON, "make mount namespace");
         snprintf(options, sizeof(options), "mode=1777,size=%llu,uid=%u,gid=%u",
                  (unsigned long long)(s->shm_bytes ? s->shm_bytes : SHM_DEFAULT), uid, gid);
-        tree = setup_new_mount("tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
-                               err);
+        tree = setup_new_mount("tmpfs", options,
+                               MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, err);
         if (tree < 0)
                 return KL_STEAL_FD(tree);
         at = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -453,7 +460,24 @@ int sandbox_start(Shim *shim, int spec_fd, uint32_t request, KlError **err)
                 r = start_child(shim, &sandbox, err);
         shim_sandbox_deinit(&sandbox);
         spec_unmap(&mapped);
+        if (r < 0) {
+                sandbox_stop_making(shim);
+                shim->sandbox_state = SHIM_SANDBOX_FAILED;
+                shim->sandbox_code = r;
+        }
         return r;
+}
+
+/* It is dead when this returns, so that it pins nothing any more. */
+void sandbox_stop_making(Shim *shim)
+{
+        if (shim->sandbox.fd < 0)
+                return;
+        source_close(shim, &shim->sandbox);
+        kill(shim->sandbox_pid, SIGKILL);
+        while (waitpid(shim->sandbox_pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        shim->sandbox_pid = 0;
 }
 
 void sandbox_unpin(Shim *shim)
@@ -501,7 +525,8 @@ int sandbox_open_shm(const Shim *shim, KlError **err)
 
         if (shim->shm_ns_fd < 0) {
                 fd = sys_open_tree(AT_FDCWD, "/dev/shm", OPEN_TREE_CLONE);
-                return fd < 0 ? kl_error_errno(err, fd, "StartError", "clone '/dev/shm'") : KL_STEAL_FD(fd);
+                return fd < 0 ? kl_error_errno(err, fd, "StartError", "clone '/dev/shm'")
+                              : KL_STEAL_FD(fd);
         }
         here = open_ns(0, "mnt", err);
         if (here < 0)
@@ -511,5 +536,6 @@ int sandbox_open_shm(const Shim *shim, KlError **err)
         fd = sys_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE);
         if (setns(here, CLONE_NEWNS) < 0)
                 return kl_error_errno(err, -errno, "StartError", "leave the pod's shm");
-        return fd < 0 ? kl_error_errno(err, fd, "StartError", "clone the pod's shm") : KL_STEAL_FD(fd);
+        return fd < 0 ? kl_error_errno(err, fd, "StartError", "clone the pod's shm")
+                      : KL_STEAL_FD(fd);
 }

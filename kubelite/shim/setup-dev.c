@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * /dev: a tmpfs that is filled while it is still detached and ours alone, with the host's privileges
- * (device nodes of a tmpfs that was mounted in a user namespace could not be opened).
+ * /dev: a tmpfs that is filled while it is still detached and ours alone, with the host's
+ * privileges (device nodes of a tmpfs that was mounted in a user namespace could not be opened).
  */
 
 #include "shim/shim-internal.h"
@@ -34,8 +34,8 @@ static const ShimDevice standard[] = {
 static const struct {
         const char *name, *target;
 } links[] = {
-        { "fd", "/proc/self/fd" },         { "stdin", "/proc/self/fd/0" },
-        { "stdout", "/proc/self/fd/1" },   { "stderr", "/proc/self/fd/2" },
+        { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" },
+        { "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
         { "ptmx", "pts/ptmx" },
 };
 
@@ -55,7 +55,8 @@ static int make_parents(int dev_fd, const char *name)
         return 0;
 }
 
-static int make_device(int dev_fd, const ShimDevice *device, uint32_t uid, uint32_t gid, KlError **err)
+static int make_device(int dev_fd, const ShimDevice *device, uint32_t uid, uint32_t gid,
+                       KlError **err)
 {
         const char *name = device->path + strlen("/dev/");
         mode_t mode = (device->mode & 07777) | (device->type == 'b' ? S_IFBLK : S_IFCHR);
@@ -67,7 +68,8 @@ static int make_device(int dev_fd, const ShimDevice *device, uint32_t uid, uint3
         /* What was there first wins: the standard ones, or an earlier entry. */
         if (r == 0 && mknodat(dev_fd, name, mode, makedev(device->major, device->minor)) < 0)
                 r = errno == EEXIST ? 0 : -errno;
-        else if (r == 0 && (uid || gid) && fchownat(dev_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
+        else if (r == 0 && (uid || gid) &&
+                 fchownat(dev_fd, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
                 r = -errno;
         return r < 0 ? kl_error_errno(err, r, REASON, "make device '%s'", device->path) : 0;
 }
@@ -91,7 +93,8 @@ static int fill(Setup *setup, const ShimSandbox *sandbox, KlError **err)
                 if (symlinkat(links[i].target, setup->dev_fd, links[i].name) < 0)
                         r = kl_error_errno(err, -errno, REASON, "make '/dev/%s'", links[i].name);
         if (r == 0 && setup->start->tty) {
-                KL_AUTOFD int fd = openat(setup->dev_fd, "console", O_CREAT | O_EXCL | O_CLOEXEC, 0620);
+                KL_AUTOFD int fd =
+                        openat(setup->dev_fd, "console", O_CREAT | O_EXCL | O_CLOEXEC, 0620);
 
                 if (fd < 0)
                         r = kl_error_errno(err, -errno, REASON, "make '/dev/console'");
@@ -109,7 +112,8 @@ int setup_dev(Setup *setup, const ShimMount *mount, KlError **err)
         int r;
 
         r = setup_new_mount("tmpfs", mount->options ? mount->options : "mode=755,size=65536k",
-                            MOUNT_ATTR_NOSUID | (mount->flags & SHIM_MOUNT_NOEXEC ? MOUNT_ATTR_NOEXEC : 0),
+                            MOUNT_ATTR_NOSUID |
+                                    (mount->flags & SHIM_MOUNT_NOEXEC ? MOUNT_ATTR_NOEXEC : 0),
                             err);
         if (r < 0)
                 return r;
@@ -135,7 +139,8 @@ int setup_pty(int root_fd, int *ret_master, int *ret_slave, KlError **err)
         KL_AUTOFD int master = -1, slave = -1;
         struct statfs fs;
         struct stat st;
-        int path_fd = sys_openat2(root_fd, "dev/pts/ptmx", O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        int path_fd = sys_openat2(root_fd, "dev/pts/ptmx", O_PATH, 0,
+                                  RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
         int unlock = 0;
 
         if (path_fd < 0)
@@ -147,7 +152,8 @@ int setup_pty(int root_fd, int *ret_master, int *ret_slave, KlError **err)
         }
         close(path_fd);
         /* By name again and not by a magic link: /proc may be the container's own. */
-        master = sys_openat2(root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+        master = sys_openat2(root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0,
+                             RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
         if (master < 0)
                 return kl_error_errno(err, master, REASON, "open pty");
         if (fstat(master, &st) < 0 || fstatfs(master, &fs) < 0 || fs.f_type != DEVPTS_MAGIC ||

@@ -2,9 +2,9 @@
 
 /*
  * Mounts of a container, in its own mount namespace before the old root is dropped. Every target is
- * opened beneath the new root (links of the image resolve inside of it, magic links never) and every mount
- * is put on that descriptor, so that no name is looked up twice. Targets of the built-in kinds may
- * not be links at all.
+ * opened beneath the new root (links of the image resolve inside of it, magic links never) and
+ * every mount is put on that descriptor, so that no name is looked up twice. Targets of the
+ * built-in kinds may not be links at all.
  */
 
 #include "shim/shim-internal.h"
@@ -62,19 +62,22 @@ static int open_or_make(int root_fd, const char *path, bool dir, uint64_t resolv
         r = make_last(parent, name, dir);
         if (r < 0)
                 return r;
-        return sys_openat2(parent, name, O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
+        return sys_openat2(parent, name, O_PATH | O_NOFOLLOW, 0,
+                           RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 }
 
 int setup_target(int root_fd, const char *path, bool dir, bool follow, KlError **err)
 {
-        uint64_t resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (follow ? 0 : RESOLVE_NO_SYMLINKS);
+        uint64_t resolve =
+                RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (follow ? 0 : RESOLVE_NO_SYMLINKS);
         struct stat st;
         int fd;
 
         while (*path == '/')
                 path++;
         if (strlen(path) >= PATH_MAX)
-                return kl_error(err, -ENAMETOOLONG, REASON, "mount target '%.64s…' is too long", path);
+                return kl_error(err, -ENAMETOOLONG, REASON, "mount target '%.64s…' is too long",
+                                path);
         fd = open_or_make(root_fd, *path ? path : ".", dir, resolve, TARGET_DEPTH_MAX);
         if (fd == -ELOOP && !follow)
                 return kl_error(err, fd, REASON, "'/%s' in the image is a symbolic link", path);
@@ -82,8 +85,8 @@ int setup_target(int root_fd, const char *path, bool dir, bool follow, KlError *
                 return kl_error_errno(err, fd, REASON, "mount target '/%s'", path);
         if (fstat(fd, &st) < 0 || S_ISDIR(st.st_mode) != dir || S_ISLNK(st.st_mode)) {
                 close(fd);
-                return kl_error(err, dir ? -ENOTDIR : -EISDIR, REASON, "mount target '/%s' is %s", path,
-                                dir ? "no directory" : "a directory");
+                return kl_error(err, dir ? -ENOTDIR : -EISDIR, REASON, "mount target '/%s' is %s",
+                                path, dir ? "no directory" : "a directory");
         }
         return fd;
 }
@@ -107,7 +110,8 @@ static int set_options(int fs, const char *options)
                 if (value)
                         *value++ = '\0';
                 if (*one)
-                        r = value ? sys_fsconfig_string(fs, one, value) : sys_fsconfig_flag(fs, one);
+                        r = value ? sys_fsconfig_string(fs, one, value)
+                                  : sys_fsconfig_flag(fs, one);
                 options += len + (options[len] == ',');
         }
         return r;
@@ -125,8 +129,8 @@ int setup_new_mount(const char *type, const char *options, unsigned int attr, Kl
         if (r >= 0)
                 r = sys_fsmount(fs, attr);
         return r < 0 ? kl_error_errno(err, r, REASON, "mount %s%s%s", type, options ? " with " : "",
-                                      options ? options : "") :
-                       r;
+                                      options ? options : "")
+                     : r;
 }
 
 /* Before Linux 5.12: by a remount of that one mount, keeping the flags that it has. */
@@ -192,7 +196,8 @@ static unsigned int attr_of(uint32_t flags)
 /* With the host's privileges: who mounts there is not root of the pod's user namespace only. */
 int setup_idmap(Setup *setup, KlError **err)
 {
-        MountAttr attr = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)setup->shim->user_fd };
+        MountAttr attr = { .attr_set = MOUNT_ATTR_IDMAP,
+                           .userns_fd = (uint64_t)setup->shim->user_fd };
 
         for (size_t i = 0; setup->shim->user_ns && i < setup->start->n_mounts; i++) {
                 const ShimMount *mount = &setup->start->mounts[i];
@@ -201,17 +206,26 @@ int setup_idmap(Setup *setup, KlError **err)
                 if (mount->kind == SHIM_MOUNT_BIND && (mount->flags & SHIM_MOUNT_IDMAP))
                         r = sys_mount_setattr(setup->fds[mount->fd], 0, &attr);
                 if (r < 0)
-                        return kl_error_errno(err, r, REASON, "map ids of mount '%s'", mount->target);
+                        return kl_error_errno(err, r, REASON, "map ids of mount '%s'",
+                                              mount->target);
         }
         return 0;
 }
 
-/* /proc belongs to the kernel's view of the container: only what lxcfs is made for may be covered. */
+/* /proc belongs to the kernel's view of the container: only what lxcfs is made for may be covered.
+ */
 static bool may_cover_proc(const char *target)
 {
-        static const char *const allowed[] = { "cpuinfo", "diskstats", "meminfo",  "stat",
-                                               "swaps",   "uptime",    "loadavg",  "slabinfo",
-                                               "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled" };
+        static const char *const allowed[] = { "cpuinfo",
+                                               "diskstats",
+                                               "meminfo",
+                                               "stat",
+                                               "swaps",
+                                               "uptime",
+                                               "loadavg",
+                                               "slabinfo",
+                                               "sys/kernel/ns_last_pid",
+                                               "sys/crypto/fips_enabled" };
 
         while (*target == '/')
                 target++;
@@ -236,12 +250,14 @@ static int mount_bind(Setup *setup, const ShimMount *mount, KlError **err)
         if (at < 0)
                 return KL_STEAL_FD(at);
         if (fstatfs(at, &fs) == 0 && fs.f_type == PROC_MAGIC && !may_cover_proc(mount->target))
-                return kl_error(err, -EPERM, REASON, "mount target '%s' is inside of /proc", mount->target);
+                return kl_error(err, -EPERM, REASON, "mount target '%s' is inside of /proc",
+                                mount->target);
         r = sys_move_mount(from, at);
         if (r == 0)
                 r = set_propagation(from, mount->propagation);
         if (r == 0)
-                r = set_attr(from, attr_of(mount->flags & ~(uint32_t)SHIM_MOUNT_RO_RECURSIVE), false);
+                r = set_attr(from, attr_of(mount->flags & ~(uint32_t)SHIM_MOUNT_RO_RECURSIVE),
+                             false);
         if (r == 0 && (mount->flags & SHIM_MOUNT_RO_RECURSIVE))
                 r = set_attr(from, MOUNT_ATTR_RDONLY, true);
         return r < 0 ? kl_error_errno(err, r, REASON, "mount '%s'", mount->target) : 0;
@@ -316,8 +332,8 @@ static int new_mount_of(Setup *setup, const ShimMount *mount, KlError **err)
                 return fcntl(setup->dev_fd, F_DUPFD_CLOEXEC, 3);
         case SHIM_MOUNT_DEVPTS:
                 return setup_new_mount("devpts",
-                                       mount->options ? mount->options :
-                                                        "newinstance,ptmxmode=0666,mode=0620,gid=5",
+                                       mount->options ? mount->options
+                                                      : "newinstance,ptmxmode=0666,mode=0620,gid=5",
                                        attr, err);
         case SHIM_MOUNT_SHM:
                 return KL_STEAL_FD(setup->shm_fd);
@@ -336,12 +352,14 @@ static int mount_one(Setup *setup, const ShimMount *mount, KlError **err)
 {
         KL_AUTOFD int at = -1, tree = -1;
         bool v1 = setup->start->n_cgroups > 0 &&
-                  !cgroup_with_role(setup->start->cgroups, setup->start->n_cgroups, SHIM_CGROUP_UNIFIED);
+                  !cgroup_with_role(setup->start->cgroups, setup->start->n_cgroups,
+                                    SHIM_CGROUP_UNIFIED);
         int r;
 
         if (mount->kind == SHIM_MOUNT_BIND)
                 return mount_bind(setup, mount, err);
-        at = setup_target(setup->root_fd, mount->target, true, mount->kind == SHIM_MOUNT_TMPFS, err);
+        at = setup_target(setup->root_fd, mount->target, true, mount->kind == SHIM_MOUNT_TMPFS,
+                          err);
         if (at < 0)
                 return KL_STEAL_FD(at);
         if (mount->kind == SHIM_MOUNT_CGROUP && v1)
@@ -392,7 +410,8 @@ static int mask(Setup *setup, const char *path, KlError **err)
         if (at < 0 || fstat(at, &st) < 0)
                 return kl_error_errno(err, at < 0 ? at : -errno, REASON, "mask '%s'", path);
         if (S_ISDIR(st.st_mode)) {
-                tree = setup_new_mount("tmpfs", "mode=755,size=0,nr_inodes=2", MOUNT_ATTR_RDONLY, err);
+                tree = setup_new_mount("tmpfs", "mode=755,size=0,nr_inodes=2", MOUNT_ATTR_RDONLY,
+                                       err);
                 if (tree < 0)
                         return KL_STEAL_FD(tree);
         } else {

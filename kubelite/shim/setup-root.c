@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The container's root: an overlay, made as a detached mount with the host's privileges, attached and pivoted
- * into in the container's own mount namespace. The layers' descriptors are of the host's mount namespace, and
- * newer kernels take only what is of the caller's: so the overlay is made before leaving it.
+ * The container's root: an overlay, made as a detached mount with the host's privileges, attached
+ * and pivoted into in the container's own mount namespace. The layers' descriptors are of the
+ * host's mount namespace, and newer kernels take only what is of the caller's: so the overlay is
+ * made before leaving it.
  */
 
 #include "shim/shim-internal.h"
@@ -41,8 +42,8 @@ static int make_upper(const Setup *setup, int layers_fd, int rw_fd, const char *
         if (mkdirat(rw_fd, "work", 0700) < 0 && errno != EEXIST)
                 return kl_error_errno(err, -errno, REASON, "make work directory");
         if (mkdirat(rw_fd, "upper", 0755) < 0)
-                return errno == EEXIST ? 0 :
-                                         kl_error_errno(err, -errno, REASON, "make writable layer");
+                return errno == EEXIST ? 0
+                                       : kl_error_errno(err, -errno, REASON, "make writable layer");
         if (fstatat(layers_fd, top, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return kl_error_errno(err, -errno, REASON, "layer '%s'", top);
         r = spec_map(setup->shim->sandbox_fd, &mapped);
@@ -81,7 +82,8 @@ static int open_layer(const Setup *setup, int layers_fd, const char *name, KlErr
 }
 
 /* Linux 6.8 and newer: any number of layers of any name. -EOPNOTSUPP: not this kernel. */
-static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, size_t n, KlError **err)
+static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, size_t n,
+                               KlError **err)
 {
         KL_AUTOFD int fs = sys_fsopen("overlay"), root = -1;
         int r = fs;
@@ -103,7 +105,8 @@ static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, siz
                 if (r == -EINVAL && i == n - 1)
                         return -EOPNOTSUPP;
                 if (r < 0)
-                        return kl_error_errno(err, r, REASON, "add layer '%s'", setup->start->layers[i]);
+                        return kl_error_errno(err, r, REASON, "add layer '%s'",
+                                              setup->start->layers[i]);
         }
         if (r >= 0 && fchdir(rw_fd) < 0)
                 r = -errno;
@@ -113,6 +116,9 @@ static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, siz
                 r = sys_fsconfig_string(fs, "workdir", "work");
         if (r >= 0)
                 r = sys_fsconfig_create(fs);
+        /* Before 6.5 overlay keeps the options as text and reads them only here. */
+        if (r == -EINVAL)
+                return -EOPNOTSUPP;
         if (r >= 0)
                 r = root = sys_fsmount(fs, 0);
         if (r < 0)
@@ -121,10 +127,11 @@ static int overlay_by_fsconfig(const Setup *setup, int layers_fd, int rw_fd, siz
 }
 
 /*
- * Older kernels: one page of options, so layers go by the short names of their descriptors. It can only be
- * attached somewhere, which the host must not see: this is in a mount namespace of our own.
+ * Older kernels: one page of options, so layers go by the short names of their descriptors. It can
+ * only be attached somewhere, which the host must not see: this is in a mount namespace of our own.
  */
-static int overlay_by_mount(const Setup *setup, const int *layers, size_t n, int rw_fd, KlError **err)
+static int overlay_by_mount(const Setup *setup, const int *layers, size_t n, int rw_fd,
+                            KlError **err)
 {
         const char *at = setup->shim->state_path;
         KL_AUTOBUF options = BUF_INIT_LIMIT(4095);
@@ -133,7 +140,8 @@ static int overlay_by_mount(const Setup *setup, const int *layers, size_t n, int
         buf_add_str(&options, "lowerdir=");
         for (size_t i = n; i-- > 0;)
                 buf_addf(&options, "/proc/self/fd/%d%s", layers[i], i ? ":" : "");
-        buf_addf(&options, ",upperdir=/proc/self/fd/%d/upper,workdir=/proc/self/fd/%d/work", rw_fd, rw_fd);
+        buf_addf(&options, ",upperdir=/proc/self/fd/%d/upper,workdir=/proc/self/fd/%d/work", rw_fd,
+                 rw_fd);
         if (buf_error(&options) < 0)
                 return kl_error_errno(err, buf_error(&options), REASON, "overlay of %zu layers", n);
         if (mount("overlay", at, "overlay", 0, buf_str(&options)) < 0)
@@ -178,7 +186,8 @@ static int open_layers(const Setup *setup, int layers_fd, int *layers, size_t n,
         return 0;
 }
 
-/* Idmapped layers are mounts of no namespace, made in the host's; directories are of the namespace. */
+/* Idmapped layers are mounts of no namespace, made in the host's; directories are of the namespace.
+ */
 static int overlay_in_own_namespace(Setup *setup, int layers_fd, int rw_fd, size_t n, KlError **err)
 {
         int layers[LAYERS_MAX], r = 0;
@@ -201,12 +210,14 @@ static int overlay_in_own_namespace(Setup *setup, int layers_fd, int rw_fd, size
 
 int setup_overlay(Setup *setup, KlError **err)
 {
-        int layers_fd = setup->fds[setup->start->layers_fd], rw_fd = setup->fds[setup->start->rw_fd];
+        int layers_fd = setup->fds[setup->start->layers_fd],
+            rw_fd = setup->fds[setup->start->rw_fd];
         size_t n = strv_len(setup->start->layers);
         int r;
 
         if (n > LAYERS_MAX)
-                return kl_error(err, -E2BIG, REASON, "%zu layers, at most %u are possible", n, LAYERS_MAX);
+                return kl_error(err, -E2BIG, REASON, "%zu layers, at most %u are possible", n,
+                                LAYERS_MAX);
         r = make_upper(setup, layers_fd, rw_fd, setup->start->layers[n - 1], err);
         if (r < 0)
                 return r;

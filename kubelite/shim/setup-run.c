@@ -44,7 +44,8 @@ static int set_stdio(Setup *setup, KlError **err)
                 struct stat st;
 
                 if (fd < 0)
-                        fd = open("/dev/null", i == 0 ? O_RDONLY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
+                        fd = open("/dev/null",
+                                  i == 0 ? O_RDONLY | O_CLOEXEC : O_WRONLY | O_CLOEXEC);
                 if (fd < 0)
                         return kl_error_errno(err, -errno, REASON, "open '/dev/null'");
                 /* So that the user may open /dev/stdout and /dev/stderr again. */
@@ -94,8 +95,10 @@ static int enter_cwd(const Setup *setup, bool last, KlError **err)
         /* The system call and not the library, which hides the mark of a directory outside. */
         n = syscall(SYS_getcwd, where, sizeof(where));
         if (n < 0 || where[0] != '/')
-                return kl_error(err, -EPERM, REASON,
-                                "current working directory \"%.512s\" is outside of the container's root", cwd);
+                return kl_error(
+                        err, -EPERM, REASON,
+                        "current working directory \"%.512s\" is outside of the container's root",
+                        cwd);
         return 0;
 }
 
@@ -140,7 +143,8 @@ static int set_bounding(uint64_t mask, KlError **err)
 
                 if (there < 0)
                         break;
-                if (there && !(mask & (UINT64_C(1) << cap)) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+                if (there && !(mask & (UINT64_C(1) << cap)) &&
+                    prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
                         return kl_error_errno(err, -errno, REASON, "drop capability %d", cap);
         }
         return 0;
@@ -207,7 +211,9 @@ static int set_credentials(Setup *setup, KlError **err)
 
 static int report_ids(const Setup *setup)
 {
-        Report report = { .kind = REPORT_IDS, .uid = setup->user.uid, .gid = setup->user.gid,
+        Report report = { .kind = REPORT_IDS,
+                          .uid = setup->user.uid,
+                          .gid = setup->user.gid,
                           .n_groups = (uint32_t)setup->user.n_groups };
 
         memcpy(report.groups, setup->user.groups, setup->user.n_groups * sizeof(report.groups[0]));
@@ -256,6 +262,7 @@ void setup_run(Setup *setup)
                 r = close_others(setup);
         if (r == 0)
                 r = enter_cwd(setup, false, &err);
+        setrlimit(RLIMIT_NOFILE, &setup->shim->nofile);
         if (r == 0)
                 r = set_rlimits(setup->start, &err);
         if (r == 0)
@@ -277,9 +284,9 @@ void setup_run(Setup *setup)
         execve(program, setup->args, setup->env);
         r = -errno;
         kl_error(&err, r, REASON, "exec %.512s: %s", program,
-                 r == -ENOEXEC ? "exec format error" :
-                 r == -ENOENT  ? "no such file or directory" :
-                 r == -EACCES  ? "permission denied" :
-                                 strerror(-r));
+                 r == -ENOEXEC  ? "exec format error"
+                 : r == -ENOENT ? "no such file or directory"
+                 : r == -EACCES ? "permission denied"
+                                : strerror(-r));
         setup_fail(setup, r, err);
 }

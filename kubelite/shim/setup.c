@@ -2,13 +2,14 @@
 
 /*
  * What the shim's children do to become a container's first process, or an exec in it. They are
- * not dumpable, and hold nothing that a container could reach, before its program runs. Errors go to the
- * shim by the status socket; that socket closing without one means that the program was executed.
+ * not dumpable, and hold nothing that a container could reach, before its program runs. Errors go
+ * to the shim by the status socket; that socket closing without one means that the program was
+ * executed.
  *
- * A container in the host's user namespace is one process, born in its pid and mount namespace. With a
- * user namespace there are two stages: the first keeps the host's privileges for the overlay, the ids of
- * mounts and /dev, then becomes root of the pod's user namespace and makes the second, its sibling, with
- * namespaces that belong to it.
+ * A container in the host's user namespace is one process, born in its pid and mount namespace.
+ * With a user namespace there are two stages: the first keeps the host's privileges for the
+ * overlay, the ids of mounts and /dev, then becomes root of the pod's user namespace and makes the
+ * second, its sibling, with namespaces that belong to it.
  */
 
 #include "shim/shim-internal.h"
@@ -51,8 +52,9 @@ static int set_oom_score(const ShimStart *start, KlError **err)
 {
         int r = file_store_number(AT_FDCWD, "/proc/self/oom_score_adj", start->oom_score_adj);
 
-        return r < 0 && r != -EACCES && r != -EPERM ? kl_error_errno(err, r, REASON, "set oom_score_adj") :
-                                                      0;
+        return r < 0 && r != -EACCES && r != -EPERM
+                       ? kl_error_errno(err, r, REASON, "set oom_score_adj")
+                       : 0;
 }
 
 /* HOME and the end. */

@@ -7,11 +7,12 @@
 #include "shim/record.h"
 #include "shim/user.h"
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 /*
- * The shim's own process: one epoll loop, no threads. It keeps specs as their memfds and maps them when it
- * needs them, so that an idle shim holds next to no memory.
+ * The shim's own process: one epoll loop, no threads. It keeps specs as their memfds and maps them
+ * when it needs them, so that an idle shim holds next to no memory.
  */
 
 typedef struct Shim Shim;
@@ -60,7 +61,8 @@ typedef struct Container {
         pid_t pid;      /* first process; 0 once it is reaped */
         pid_t helper;   /* first stage of the set-up in a user namespace */
         int spec_fd, log_fd;
-        int stdin_fd, out_fd, err_fd; /* our ends, kept for a new log writer; with a tty all are out_fd */
+        int stdin_fd, out_fd,
+                err_fd; /* our ends, kept for a new log writer; with a tty all are out_fd */
         bool tty, stdin_open, stdin_once, started, ended, oom_killed;
         bool untold; /* a change is to be sent when the connection takes it */
         int wait_status;
@@ -92,17 +94,18 @@ typedef struct Exec {
 struct Shim {
         int epoll_fd, state_fd, pidns_fd;
         const char *state_path;
+        struct rlimit nofile; /* as it was found, for containers; the shim has more */
         Source listener, connection, signals, log, sandbox;
         uint64_t connections; /* counts them */
         uint32_t version;     /* 0 until hello */
 
-        int sandbox_fd;       /* spec; -1 until asked for */
+        int sandbox_fd; /* spec; -1 until asked for */
         uint32_t sandbox_state, sandbox_request;
         int sandbox_code;
         char *sandbox_message, *sandbox_id, *netns_path;
         bool host_network, host_pid, host_ipc, share_pid, user_ns;
         int user_fd, net_fd, ipc_fd, uts_fd; /* namespaces; -1: the host's */
-        int shm_ns_fd;                       /* mount namespace that has nothing but the pod's shm, as its root */
+        int shm_ns_fd; /* mount namespace that has nothing but the pod's shm, as its root */
         pid_t sandbox_pid, init_pid, log_pid;
 
         List containers, execs;
@@ -139,6 +142,7 @@ void connection_flush(Shim *shim);
 
 /* sandbox.c */
 int sandbox_start(Shim *shim, int spec_fd, uint32_t request, KlError **err);
+void sandbox_stop_making(Shim *shim);
 void sandbox_unpin(Shim *shim);
 /* In a child: joins the pod's network, ipc and uts namespaces, as far as it has its own. */
 int sandbox_join(const Shim *shim, KlError **err);
@@ -177,7 +181,8 @@ void log_reaped(Shim *shim);
 void log_add_container(Shim *shim, Container *container);
 void log_add_exec(Shim *shim, Exec *exec);
 void log_end(Shim *shim, uint32_t channel);
-int log_attach(Shim *shim, const Container *container, uint32_t streams, const int *fds, size_t n_fds);
+int log_attach(Shim *shim, const Container *container, uint32_t streams, const int *fds,
+               size_t n_fds);
 int log_reopen(Shim *shim, Container *container, int log_fd);
 /* log-writer.c: its process. */
 _Noreturn void log_writer_main(int control_fd);
@@ -201,7 +206,7 @@ typedef struct Setup {
         const int *fds; /* that the spec refers to */
         size_t n_fds;
         int status_fd;
-        int stdio[3];   /* -1: /dev/null; with a tty all come from the pty */
+        int stdio[3];      /* -1: /dev/null; with a tty all come from the pty */
         char *const *args; /* of the start or the exec */
         const char *cwd;
         bool tty;

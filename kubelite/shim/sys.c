@@ -48,12 +48,14 @@ int sys_open_tree(int dir_fd, const char *path, unsigned int flags)
 
 int sys_move_mount(int from_fd, int to_fd)
 {
-        return result(syscall(SYS_move_mount, from_fd, "", to_fd, "", MOVE_FROM_EMPTY | MOVE_TO_EMPTY));
+        return result(
+                syscall(SYS_move_mount, from_fd, "", to_fd, "", MOVE_FROM_EMPTY | MOVE_TO_EMPTY));
 }
 
 int sys_mount_setattr(int fd, unsigned int flags, const MountAttr *attr)
 {
-        return result(syscall(SYS_mount_setattr, fd, "", flags | AT_EMPTY_PATH, attr, sizeof(*attr)));
+        return result(
+                syscall(SYS_mount_setattr, fd, "", flags | AT_EMPTY_PATH, attr, sizeof(*attr)));
 }
 
 int sys_fsopen(const char *type)
@@ -88,7 +90,9 @@ int sys_pivot_root(const char *new_root, const char *put_old)
 
 int sys_openat2(int dir_fd, const char *path, int flags, mode_t mode, uint64_t resolve)
 {
-        struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC), .mode = mode, .resolve = resolve };
+        struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC),
+                                .mode = mode,
+                                .resolve = resolve };
         int fd;
 
         /* EAGAIN: a rename elsewhere raced with `..`. */
@@ -299,7 +303,9 @@ ssize_t packet_receive(int fd, void *data, size_t size, int *fds, size_t max_fds
 {
         struct iovec iov = { data, size };
         Control control;
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
+                              .msg_control = &control,
                               .msg_controllen = sizeof(control) };
         bool over = false;
         ssize_t len;

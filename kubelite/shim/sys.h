@@ -14,7 +14,8 @@
  * descriptor, or a pid) or a negative errno; all descriptors are close-on-exec.
  */
 
-/* Kernel headers' mount numbers clash with the C library's <sys/mount.h>, so they are named here. */
+/* Kernel headers' mount numbers clash with the C library's <sys/mount.h>, so they are named here.
+ */
 #ifndef OPEN_TREE_CLONE
 #define OPEN_TREE_CLONE 1
 #endif
@@ -83,10 +84,11 @@ void stack_release(void);
 /* Never raises SIGPIPE. With wait false -EAGAIN when the socket is full. */
 int packet_send(int fd, const void *data, size_t len, const int *fds, size_t n_fds, bool wait);
 /*
- * The packet's length; 0 at the end. Descriptors beyond `max_fds`, and a packet longer than size, are
- * -EMSGSIZE with all descriptors closed.
+ * The packet's length; 0 at the end. Descriptors beyond `max_fds`, and a packet longer than size,
+ * are -EMSGSIZE with all descriptors closed.
  */
-ssize_t packet_receive(int fd, void *data, size_t size, int *fds, size_t max_fds, size_t *ret_n_fds);
+ssize_t packet_receive(int fd, void *data, size_t size, int *fds, size_t max_fds,
+                       size_t *ret_n_fds);
 int packet_pair(int ret[2]);
 
 #endif

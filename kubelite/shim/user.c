@@ -176,7 +176,8 @@ static int resolve_uid(const char *name, const char *passwd, ResolvedUser *ret, 
         int r = parse_id(*name ? name : "0", &ret->uid);
 
         if (r == -ERANGE)
-                return kl_error(err, -EINVAL, REASON, "user id '%s' is not in 0-%u", name, USER_ID_MAX);
+                return kl_error(err, -EINVAL, REASON, "user id '%s' is not in 0-%u", name,
+                                USER_ID_MAX);
         *found = find_user(passwd, r == 0 ? NULL : name, ret->uid, entry);
         if (r < 0 && !*found)
                 return kl_error(err, -ENOENT, REASON,
@@ -193,7 +194,8 @@ static int resolve_gid(const char *name, const char *group, uint32_t *ret, KlErr
         int r = parse_id(name, ret);
 
         if (r == -ERANGE)
-                return kl_error(err, -EINVAL, REASON, "group id '%s' is not in 0-%u", name, USER_ID_MAX);
+                return kl_error(err, -EINVAL, REASON, "group id '%s' is not in 0-%u", name,
+                                USER_ID_MAX);
         if (r < 0 && !find_group(group, name, ret))
                 return kl_error(err, -ENOENT, REASON,
                                 "unable to find group %s: no matching entries in group file", name);
@@ -201,14 +203,15 @@ static int resolve_gid(const char *name, const char *group, uint32_t *ret, KlErr
 }
 
 /* Fills uid and gid; found and entry tell of a line in passwd. */
-static int resolve_ids(const ShimUser *user, const char *passwd, const char *group, ResolvedUser *ret,
-                       Entry *entry, bool *found, KlError **err)
+static int resolve_ids(const ShimUser *user, const char *passwd, const char *group,
+                       ResolvedUser *ret, Entry *entry, bool *found, KlError **err)
 {
         Wanted wanted = { "", "" };
         int r;
 
         if (user->run_as_user > USER_ID_MAX || user->run_as_group > USER_ID_MAX)
-                return kl_error(err, -EINVAL, REASON, "user or group id is not in 0-%u", USER_ID_MAX);
+                return kl_error(err, -EINVAL, REASON, "user or group id is not in 0-%u",
+                                USER_ID_MAX);
         if (user->run_as_user >= 0) {
                 ret->uid = (uint32_t)user->run_as_user;
                 *found = find_user(passwd, NULL, ret->uid, entry);
@@ -269,10 +272,11 @@ static int read_text(int root_fd, const char *path, char **ret, KlError **err)
         if (fd < 0)
                 return kl_error_errno(err, fd, REASON, "open '/%s' of the image", path);
         if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-                return kl_error(err, -EINVAL, REASON, "'/%s' of the image is no regular file", path);
+                return kl_error(err, -EINVAL, REASON, "'/%s' of the image is no regular file",
+                                path);
         if (st.st_size > (off_t)USER_FILE_MAX)
-                return kl_error(err, -EFBIG, REASON, "'/%s' of the image is larger than %u bytes", path,
-                                USER_FILE_MAX);
+                return kl_error(err, -EFBIG, REASON, "'/%s' of the image is larger than %u bytes",
+                                path, USER_FILE_MAX);
         *ret = calloc(1, (size_t)st.st_size + 1);
         if (!*ret)
                 return -ENOMEM;

@@ -166,6 +166,19 @@ def test_rejected_pods(node, cluster, image, namespace):
         pods.delete(cluster.admin, p)
 
 
+def test_sandbox_that_cannot_be_made(node, cluster, image, namespace):
+    p = pods.pod("p", pods.container("c", image, "sleep 100"), namespace=namespace, node=node.name,
+                 securityContext={"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "many"}]})
+    cluster.admin.post(pods.collection(namespace), p)
+
+    def tries():
+        return sum(e.get("count") or 1 for e in pods.events(cluster.admin, p) if e["reason"] == "FailedCreatePodSandBox")
+
+    eventually(lambda: tries() >= 2, 30, "a second try")
+    assert pods.reason_of(cluster.admin.get(pods.path(p))) == "ContainerCreating"
+    pods.delete(cluster.admin, p)
+
+
 def test_host_network(node, cluster, image, namespace):
     p = pods.pod("p", pods.container("c", image, "hostname -i; sleep 100"), namespace=namespace, node=node.name, hostNetwork=True)
     seen = pods.run(cluster.admin, p)

@@ -356,8 +356,11 @@ def _mentions(directory, text):
     for path in directory.rglob("*"):
         if text in path.name:
             return True
-        if path.is_file() and text.encode() in path.read_bytes()[:65536]:
-            return True
+        try:
+            if path.is_file() and text.encode() in path.read_bytes()[:65536]:
+                return True
+        except OSError:
+            continue  # gone, or a namespace that is pinned there
     return False
 
 

@@ -3,8 +3,9 @@
 #define KUBELITE_TESTS_SHIM_HARNESS_H
 
 /*
- * A real shim with real namespaces and cgroups of its own (kubelite-test-shim-<pid> in each hierarchy), a root
- * file system of a static busybox, and the daemon's client. Everything is removed by world_free().
+ * A real shim with real namespaces and cgroups of its own (kubelite-test-shim-<pid> in each
+ * hierarchy), a root file system of a static busybox, and the daemon's client. Everything is
+ * removed by world_free().
  */
 
 #include <setjmp.h>
@@ -39,7 +40,7 @@ typedef struct World {
         ShimClient *client;
         int program_fd;
         char dir[64], state[96];
-        char *roots[CGROUPS_MAX];     /* <hierarchy>/kubelite-test-shim-<pid> */
+        char *roots[CGROUPS_MAX]; /* <hierarchy>/kubelite-test-shim-<pid> */
         const char *names[CGROUPS_MAX];
         size_t n_roots;
         bool v2, no_controllers;
@@ -111,14 +112,16 @@ static inline void copy_file(const char *from, const char *to)
 
 static inline void make_layer(const char *dir, const char *name)
 {
-        static const char *const applets[] = { "sh",    "true",  "false", "cat",   "echo",   "sleep", "id",
-                                               "ls",    "mknod", "kill",  "ps",    "mount",  "umount", "head",
-                                               "tr",    "dd",    "touch", "ln",    "mkdir",  "setsid", "stat",
-                                               "readlink", "grep", "pwd", "env",   "hostname", "ping", "tty",
-                                               "wc",    "seq",   "chmod", "su",    "ip",     "df",     "test",
-                                               "yes",   "rm",    "cut",   "nc",    "unshare", "stty" };
+        static const char *const applets[] = {
+                "sh",    "true",   "false", "cat",      "echo", "sleep", "id",  "ls",       "mknod",
+                "kill",  "ps",     "mount", "umount",   "head", "tr",    "dd",  "touch",    "ln",
+                "mkdir", "setsid", "stat",  "readlink", "grep", "pwd",   "env", "hostname", "ping",
+                "tty",   "wc",     "seq",   "chmod",    "su",   "ip",    "df",  "test",     "yes",
+                "rm",    "cut",    "nc",    "unshare",  "stty"
+        };
         KL_AUTOFREE char *path = str_format("%s/%s", dir, name);
-        static const char *const dirs[] = { "bin", "etc", "tmp", "proc", "sys", "dev", "root", "home" };
+        static const char *const dirs[] = { "bin", "etc", "tmp",  "proc",
+                                            "sys", "dev", "root", "home" };
 
         assert_int_equal(mkdir(path, 0755), 0);
         for (size_t i = 0; i < ELEMENTS(dirs); i++) {
@@ -137,7 +140,8 @@ static inline void make_layer(const char *dir, const char *name)
 
                 assert_int_equal(symlink("busybox", link), 0);
         }
-        put_file(path, "etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", 0644);
+        put_file(path, "etc/passwd",
+                 "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n", 0644);
         put_file(path, "etc/group", "root:x:0:\napp:x:1001:\nextra:x:2000:app\n", 0644);
 }
 
@@ -145,7 +149,9 @@ static inline void make_layer(const char *dir, const char *name)
 
 static inline void find_cgroups(World *w)
 {
-        static const char *const wanted[] = { "memory", "freezer", "pids", "cpu", "cpuacct", "blkio" };
+        static const char *const wanted[] = {
+                "memory", "freezer", "pids", "cpu", "cpuacct", "blkio"
+        };
 
         static const char *const unified[] = { "/sys/fs/cgroup", "/sys/fs/cgroup/unified" };
 
@@ -158,7 +164,8 @@ static inline void find_cgroups(World *w)
                         continue;
                 w->v2 = true;
                 w->names[0] = "";
-                w->roots[w->n_roots++] = str_format("%s/kubelite-test-shim-%d", unified[i], getpid());
+                w->roots[w->n_roots++] =
+                        str_format("%s/kubelite-test-shim-%d", unified[i], getpid());
                 w->no_controllers = i > 0;
         }
         for (size_t i = 0; !w->v2 && i < ELEMENTS(wanted); i++) {
@@ -167,7 +174,8 @@ static inline void find_cgroups(World *w)
                 if (access(procs, F_OK) < 0)
                         continue;
                 w->names[w->n_roots] = wanted[i];
-                w->roots[w->n_roots++] = str_format("/sys/fs/cgroup/%s/kubelite-test-shim-%d", wanted[i], getpid());
+                w->roots[w->n_roots++] =
+                        str_format("/sys/fs/cgroup/%s/kubelite-test-shim-%d", wanted[i], getpid());
         }
         for (size_t i = 0; i < w->n_roots; i++)
                 assert_int_equal(mkdir(w->roots[i], 0755), 0);
@@ -186,10 +194,10 @@ static inline size_t make_cgroups(World *w, const char *name, ShimCgroup *cgroup
                 char *path = str_format("%s/%s", w->roots[i], name);
 
                 mkdir(path, 0755);
-                cgroups[i] = (ShimCgroup){ w->v2 ? SHIM_CGROUP_UNIFIED :
-                                           str_eq(w->names[i], "memory")  ? SHIM_CGROUP_MEMORY :
-                                           str_eq(w->names[i], "freezer") ? SHIM_CGROUP_FREEZER :
-                                                                            0,
+                cgroups[i] = (ShimCgroup){ w->v2                            ? SHIM_CGROUP_UNIFIED
+                                           : str_eq(w->names[i], "memory")  ? SHIM_CGROUP_MEMORY
+                                           : str_eq(w->names[i], "freezer") ? SHIM_CGROUP_FREEZER
+                                                                            : 0,
                                            w->names[i], path };
         }
         return w->n_roots;
@@ -235,7 +243,8 @@ static inline size_t group_count(World *w, const char *name)
 {
         for (size_t i = 0; i < w->n_roots; i++)
                 if (w->v2 || str_eq(w->names[i], "freezer")) {
-                        KL_AUTOFREE char *path = str_format("%s/%s/cgroup.procs", w->roots[i], name);
+                        KL_AUTOFREE char *path =
+                                str_format("%s/%s/cgroup.procs", w->roots[i], name);
                         KL_AUTOFREE char *text = read_text(path);
                         size_t n = 0;
 
@@ -283,7 +292,8 @@ static inline void on_exec_done(ShimClient *client, const ShimExecDone *done, vo
         w->have_done = true;
 }
 
-static inline void on_result(ShimClient *client, uint32_t request, const ShimResult *result, void *data)
+static inline void on_result(ShimClient *client, uint32_t request, const ShimResult *result,
+                             void *data)
 {
         World *w = data;
 
@@ -296,8 +306,8 @@ static inline void on_lost(ShimClient *client, const KlError *error, void *data)
         ((World *)data)->lost = true;
 }
 
-static const ShimClientEvents world_events = { on_sandbox, on_container, on_synced, on_exec_done, on_result,
-                                               on_lost };
+static const ShimClientEvents world_events = { on_sandbox,   on_container, on_synced,
+                                               on_exec_done, on_result,    on_lost };
 
 static inline void on_late(Timer *timer, void *data)
 {
@@ -420,8 +430,9 @@ static inline ShimSandbox sandbox_default(World *w)
 {
         snprintf(w->id, sizeof(w->id), "kubelite-test-shim-%d", getpid());
         snprintf(w->netns, sizeof(w->netns), "/run/netns/%s", w->id);
-        return (ShimSandbox){ .id = w->id, .netns_path = w->netns, .hostname = "pod-host",
-                              .oom_score_adj = 100 };
+        return (ShimSandbox){
+                .id = w->id, .netns_path = w->netns, .hostname = "pod-host", .oom_score_adj = 100
+        };
 }
 
 static inline void world_sandbox(World *w, ShimSandbox *sandbox)
@@ -471,7 +482,8 @@ static inline const ShimMount *default_mounts(size_t *n)
         static const ShimMount mounts[] = {
                 { SHIM_MOUNT_PROC, "/proc", -1, NOTHING, 0, NULL },
                 { SHIM_MOUNT_DEV, "/dev", -1, SHIM_MOUNT_NOSUID, 0, NULL },
-                { SHIM_MOUNT_DEVPTS, "/dev/pts", -1, SHIM_MOUNT_NOSUID | SHIM_MOUNT_NOEXEC, 0, NULL },
+                { SHIM_MOUNT_DEVPTS, "/dev/pts", -1, SHIM_MOUNT_NOSUID | SHIM_MOUNT_NOEXEC, 0,
+                  NULL },
                 { SHIM_MOUNT_MQUEUE, "/dev/mqueue", -1, NOTHING, 0, NULL },
                 { SHIM_MOUNT_SHM, "/dev/shm", -1, NOTHING, 0, NULL },
                 { SHIM_MOUNT_SYSFS, "/sys", -1, NOTHING | SHIM_MOUNT_RO, 0, NULL },
@@ -484,10 +496,12 @@ static inline const ShimMount *default_mounts(size_t *n)
 
 static char *const default_env[] = { (char *)"PATH=/bin", NULL };
 static char *const default_layers[] = { (char *)"base", NULL };
-static char *const default_masked[] = { (char *)"/proc/kcore", (char *)"/proc/keys", (char *)"/sys/firmware",
-                                        (char *)"/proc/acpi",  (char *)"/proc/version", NULL };
-static char *const default_read_only[] = { (char *)"/proc/sys", (char *)"/proc/bus", (char *)"/proc/irq",
-                                           (char *)"/proc/sysrq-trigger", NULL };
+static char *const default_masked[] = { (char *)"/proc/kcore",   (char *)"/proc/keys",
+                                        (char *)"/sys/firmware", (char *)"/proc/acpi",
+                                        (char *)"/proc/version", NULL };
+static char *const default_read_only[] = { (char *)"/proc/sys", (char *)"/proc/bus",
+                                           (char *)"/proc/irq", (char *)"/proc/sysrq-trigger",
+                                           NULL };
 
 static inline void run_init(World *w, Run *run, const char *id, char *const *args)
 {
@@ -501,11 +515,18 @@ static inline void run_init(World *w, Run *run, const char *id, char *const *arg
         mounts = default_mounts(&n);
         memcpy(run->mounts, mounts, n * sizeof(run->mounts[0]));
         run->start = (ShimStart){
-                .id = id, .args = args, .env = default_env, .cwd = "",
+                .id = id,
+                .args = args,
+                .env = default_env,
+                .cwd = "",
                 .user = { .run_as_user = -1, .run_as_group = -1, .image_user = "" },
-                .cap_bounding = DEFAULT_CAPS, .cap_effective = DEFAULT_CAPS,
-                .layers = default_layers, .mounts = run->mounts, .n_mounts = n,
-                .masked_paths = default_masked, .read_only_paths = default_read_only,
+                .cap_bounding = DEFAULT_CAPS,
+                .cap_effective = DEFAULT_CAPS,
+                .layers = default_layers,
+                .mounts = run->mounts,
+                .n_mounts = n,
+                .masked_paths = default_masked,
+                .read_only_paths = default_read_only,
                 .oom_score_adj = 500,
                 .layers_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
                 .rw_fd = open(run->rw, O_RDONLY | O_DIRECTORY | O_CLOEXEC),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* What goes in and out of containers of a real shim: commands, terminals, attached clients, logs. */
+/* What goes in and out of containers of a real shim: commands, terminals, attached clients, logs.
+ */
 
 #include "tests/unit/shim/harness.h"
 
@@ -70,7 +71,11 @@ static char *exec_output(World *w, ShimExec *exec)
 
 static ShimExec exec_of(char *const *args)
 {
-        return (ShimExec){ .container = "c1", .args = args, .cwd = "", .stdin_fd = -1, .stdout_fd = -1,
+        return (ShimExec){ .container = "c1",
+                           .args = args,
+                           .cwd = "",
+                           .stdin_fd = -1,
+                           .stdout_fd = -1,
                            .stderr_fd = -1 };
 }
 
@@ -79,9 +84,11 @@ static void test_exec(void **state)
         char *const extra[] = { (char *)"EXTRA=1", NULL };
         World *w = *state;
         KL_AUTOFREE char *out = NULL, *gone = NULL;
-        ShimExec exec = exec_of(ARGS("sh", "-c", "echo in; echo err >&2; hostname; id -u; echo $EXTRA; ps | grep -c 'sleep 1000';"
-                                     "ls /proc/self/fd | tr '\\n' ' '; grep CapBnd /proc/self/status; pwd;"
-                                     "cat /proc/self/cgroup | grep freezer; exit 9"));
+        ShimExec exec = exec_of(ARGS(
+                "sh", "-c",
+                "echo in; echo err >&2; hostname; id -u; echo $EXTRA; ps | grep -c 'sleep 1000';"
+                "ls /proc/self/fd | tr '\\n' ' '; grep CapBnd /proc/self/status; pwd;"
+                "cat /proc/self/cgroup | grep freezer; exit 9"));
 
         start_sleeper(w, "c1");
         exec.extra_env = extra;
@@ -146,7 +153,8 @@ static void test_exec_kill(void **state)
         wait_result(w, shim_client_stop(w->client, "c1", 0), 0);
         wait_exit(w, "c1");
         WAIT_FOR(w, w->have_done);
-        assert_int_equal(w->done.signal, SIGKILL);
+        /* It may have been too early for the program to run. */
+        assert_true(w->done.signal == SIGKILL || w->done.start_error);
 }
 
 /* The container's files are its own: what it makes of them must not hurt who comes in. */
@@ -157,7 +165,10 @@ static void test_exec_hostile(void **state)
         ShimExec exec = exec_of(ARGS("true"));
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "rm /etc/passwd; ln -s /dev/zero /etc/passwd; rm /dev/ptmx; echo done; sleep 1000"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "rm /etc/passwd; ln -s /dev/zero /etc/passwd; rm /dev/ptmx; echo done; sleep "
+                      "1000"));
         run.start.cap_bounding = run.start.cap_effective = ALL_CAPS;
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
@@ -178,17 +189,22 @@ static void test_exec_hostile(void **state)
 
 static void read_until(int fd, Buf *buf, const char *text)
 {
-        for (int i = 0; i < 500 && !strstr(buf_str(buf), text); i++) {
+        int idle = 0;
+
+        while (idle < 500 &&
+               !strstr(buf->len > 8192 ? buf_str(buf) + buf->len - 8192 : buf_str(buf), text)) {
                 struct pollfd poll_fd = { fd, POLLIN, 0 };
+                char *to = buf_reserve(buf, 4096);
+                ssize_t n;
 
-                if (poll(&poll_fd, 1, 20) > 0) {
-                        char *to = buf_reserve(buf, 4096);
-                        ssize_t n = read(fd, to, 4096);
-
-                        if (n <= 0)
-                                break;
-                        buf_commit(buf, (size_t)n);
+                if (poll(&poll_fd, 1, 20) <= 0) {
+                        idle++;
+                        continue;
                 }
+                n = read(fd, to, 4096);
+                if (n <= 0)
+                        break;
+                buf_commit(buf, (size_t)n);
         }
         assert_contains(buf_str(buf), text);
 }
@@ -196,7 +212,8 @@ static void read_until(int fd, Buf *buf, const char *text)
 static void test_exec_tty(void **state)
 {
         World *w = *state;
-        ShimExec exec = exec_of(ARGS("sh", "-c", "tty; echo ready; read x; echo got $x; stty size"));
+        ShimExec exec =
+                exec_of(ARGS("sh", "-c", "tty; echo ready; read x; echo got $x; stty size"));
         KL_AUTOBUF out = BUF_INIT;
         int in[2], from[2], r;
 
@@ -231,7 +248,10 @@ static void test_container_tty(void **state)
         int pair[2], copy;
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "tty; test -c /dev/console && echo console; read x; echo got $x; stty size; exit 2"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "tty; test -c /dev/console && echo console; read x; echo got $x; stty size; "
+                      "exit 2"));
         run.start.tty = run.start.stdin_open = true;
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
@@ -259,7 +279,8 @@ static void test_attach(void **state)
         int a[2], b[2], in[2];
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "while read x; do echo out $x; echo err $x >&2; done; echo end"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c", "while read x; do echo out $x; echo err $x >&2; done; echo end"));
         run.start.stdin_open = run.start.stdin_once = true;
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
@@ -291,7 +312,8 @@ static void test_slow_client(void **state)
         int pair[2];
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "sleep 0.3; yes 0123456789 | head -c 3000000; echo end"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c", "sleep 0.3; yes 0123456789 | head -c 3000000; echo end"));
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -311,7 +333,8 @@ static void test_slow_client(void **state)
 static void test_long_line(void **state)
 {
         World *w = *state;
-        KL_AUTOFREE char *text = run_shell(w, "c1", "head -c 1048576 /dev/zero | tr '\\0' x; echo; echo short; echo -n tail");
+        KL_AUTOFREE char *text = run_shell(
+                w, "c1", "head -c 1048576 /dev/zero | tr '\\0' x; echo; echo short; echo -n tail");
         KL_AUTOFREE char *path = str_format("%s/c1.log", w->dir), *raw = read_text(path);
         size_t partial = 0, full = 0;
 
@@ -340,8 +363,10 @@ static void test_rotation(void **state)
         Run run;
         int fd;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "for i in $(seq 1 2000); do echo line $i; done; sleep 0.3;"
-                                     "for i in $(seq 2001 4000); do echo line $i; done"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "for i in $(seq 1 2000); do echo line $i; done; sleep 0.3;"
+                      "for i in $(seq 2001 4000); do echo line $i; done"));
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
         fd = open(second, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
@@ -372,8 +397,12 @@ static void test_full_disk(void **state)
         assert_int_equal(mount("none", disk, "tmpfs", 0, "size=1m"), 0);
         put_file(disk, "filler", "x", 0644);
         assert_int_equal(truncate(filler, 0), 0);
-        run_init(w, &run, "c1", ARGS("sh", "-c", "for i in $(seq 1 30000); do echo filling up the disk with line $i; done; echo full;"
-                                     "read x; echo after; exit 0"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "read x; for i in $(seq 1 30000); do echo filling up the disk with line $i; "
+                      "done; "
+                      "echo full;"
+                      "read x; echo after; exit 0"));
         close(run.start.log_fd);
         run.start.log_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
         run.start.stdin_open = true;
@@ -388,6 +417,7 @@ static void test_full_disk(void **state)
                 wait_result(w, shim_client_attach(w->client, "c1", pair[1], copy, -1), 0);
                 close(pair[1]);
                 close(copy);
+                assert_int_equal(write(pair[0], "go\n", 3), 3);
                 read_until(pair[0], &out, "full\n");
                 raw = read_text(path);
                 assert_true(*raw && raw[strlen(raw) - 1] == '\n');
@@ -459,9 +489,10 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                T(test_exec),        T(test_exec_timeout), T(test_exec_kill),         T(test_exec_hostile),
-                T(test_exec_tty),    T(test_container_tty), T(test_attach),           T(test_slow_client),
-                T(test_long_line),   T(test_rotation),     T(test_full_disk),         T(test_log_writer_killed),
+                T(test_exec),         T(test_exec_timeout), T(test_exec_kill),
+                T(test_exec_hostile), T(test_exec_tty),     T(test_container_tty),
+                T(test_attach),       T(test_slow_client),  T(test_long_line),
+                T(test_rotation),     T(test_full_disk),    T(test_log_writer_killed),
                 T(test_no_leak),
         };
         int failed;

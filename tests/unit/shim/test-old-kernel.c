@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Older kernels, played by a seccomp filter that lets newer system calls fail with ENOSYS for the shim and all
- * that it starts. The parent only waits for the verdict of the filtered child.
+ * Older kernels, played by a seccomp filter that lets newer system calls fail with ENOSYS for the
+ * shim and all that it starts. The parent only waits for the verdict of the filtered child.
  */
 
 #include "tests/unit/shim/harness.h"
@@ -45,11 +45,15 @@ static void test_without_mount_setattr(void **state)
         volume = str_format("%s/volume", w->dir);
         world_sandbox(w, &sandbox);
         mkdir(volume, 0755);
-        run_init(w, &run, "c1", ARGS("sh", "-c", "exec 2>/dev/null; echo x > /v/f || echo ro; echo x > /f || echo roroot;"
-                                     "echo x > /proc/sys/kernel/domainname || echo rosys; grep -c ' /v ' /proc/mounts;"
-                                     "mkdir /sys/fs/cgroup/x || echo rocgroup"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "exec 2>/dev/null; echo x > /v/f || echo ro; echo x > /f || echo roroot;"
+                      "echo x > /proc/sys/kernel/domainname || echo rosys; grep -c ' /v ' "
+                      "/proc/mounts;"
+                      "mkdir /sys/fs/cgroup/x || echo rocgroup"));
         fd = sys_open_tree(AT_FDCWD, volume, OPEN_TREE_CLONE);
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/v", fd, SHIM_MOUNT_RO, 0, NULL };
+        run.mounts[run.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND, "/v", fd, SHIM_MOUNT_RO, 0, NULL };
         run.start.read_only_root = true;
         out = run_to_end(w, &run);
         if (container_of_id(w, "c1")->start_error)
@@ -59,7 +63,8 @@ static void test_without_mount_setattr(void **state)
         close(fd);
         fd = sys_open_tree(AT_FDCWD, volume, OPEN_TREE_CLONE);
         run_init(w, &run, "c2", ARGS("true"));
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/v", fd, SHIM_MOUNT_RO_RECURSIVE, 0, NULL };
+        run.mounts[run.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND, "/v", fd, SHIM_MOUNT_RO_RECURSIVE, 0, NULL };
         free(run_to_end(w, &run));
         assert_int_equal(container_of_id(w, "c2")->start_error, 1);
         assert_int_equal(container_of_id(w, "c2")->error_code, -ENOSYS);

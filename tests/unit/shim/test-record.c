@@ -17,7 +17,8 @@ static char *const env[] = { (char *)"A=1", NULL };
 static char *const layers[] = { (char *)"l0", (char *)"l1", NULL };
 static char *const masked[] = { (char *)"/proc/kcore", NULL };
 static const uint32_t groups[] = { 1, 4294967295U };
-static const ShimCgroup cgroups[] = { { SHIM_CGROUP_MEMORY, "memory", "/m" }, { 0, "cpu,cpuacct", "/c" } };
+static const ShimCgroup cgroups[] = { { SHIM_CGROUP_MEMORY, "memory", "/m" },
+                                      { 0, "cpu,cpuacct", "/c" } };
 static const ShimRlimit rlimits[] = { { 7, 1, UINT64_MAX } };
 static const ShimDevice devices[] = { { "/dev/fuse", 'c', 10, 229, 0666, 1, 2 } };
 static const ShimMount mounts[] = {
@@ -30,15 +31,38 @@ static const uint64_t seccomp[3] = { 1, 2, 3 };
 static ShimStart sample(void)
 {
         return (ShimStart){
-                .id = "abc", .args = args, .env = env, .cwd = "/w",
-                .user = { .run_as_user = -1, .run_as_group = 0, .image_user = "app", .non_root = true,
-                          .groups = groups, .n_groups = 2 },
-                .cap_bounding = 5, .cap_effective = 1ULL << 40, .no_new_privs = true,
-                .seccomp = seccomp, .seccomp_size = sizeof(seccomp), .seccomp_flags = 2,
-                .rlimits = rlimits, .n_rlimits = 1, .oom_score_adj = -998,
-                .cgroups = cgroups, .n_cgroups = 2, .layers_fd = 40, .layers = layers, .rw_fd = 41,
-                .mounts = mounts, .n_mounts = 3, .masked_paths = masked, .devices = devices, .n_devices = 1,
-                .tty = true, .log_fd = 43, .stop_signal = 15,
+                .id = "abc",
+                .args = args,
+                .env = env,
+                .cwd = "/w",
+                .user = { .run_as_user = -1,
+                          .run_as_group = 0,
+                          .image_user = "app",
+                          .non_root = true,
+                          .groups = groups,
+                          .n_groups = 2 },
+                .cap_bounding = 5,
+                .cap_effective = 1ULL << 40,
+                .no_new_privs = true,
+                .seccomp = seccomp,
+                .seccomp_size = sizeof(seccomp),
+                .seccomp_flags = 2,
+                .rlimits = rlimits,
+                .n_rlimits = 1,
+                .oom_score_adj = -998,
+                .cgroups = cgroups,
+                .n_cgroups = 2,
+                .layers_fd = 40,
+                .layers = layers,
+                .rw_fd = 41,
+                .mounts = mounts,
+                .n_mounts = 3,
+                .masked_paths = masked,
+                .devices = devices,
+                .n_devices = 1,
+                .tty = true,
+                .log_fd = 43,
+                .stop_signal = 15,
         };
 }
 
@@ -146,10 +170,20 @@ static void test_sandbox(void **state)
 {
         const ShimIdMap map = { 0, 100000, 65536 };
         const ShimSysctl sysctl = { "net.core.somaxconn", "1" };
-        ShimSandbox sandbox = { .id = "s", .netns_path = "/run/netns/s", .hostname = "h", .host_ipc = true,
-                                .uid_maps = &map, .n_uid_maps = 1, .gid_maps = &map, .n_gid_maps = 1,
-                                .sysctls = &sysctl, .n_sysctls = 1, .cgroups = cgroups, .n_cgroups = 2,
-                                .shm_bytes = 99, .oom_score_adj = -998 };
+        ShimSandbox sandbox = { .id = "s",
+                                .netns_path = "/run/netns/s",
+                                .hostname = "h",
+                                .host_ipc = true,
+                                .uid_maps = &map,
+                                .n_uid_maps = 1,
+                                .gid_maps = &map,
+                                .n_gid_maps = 1,
+                                .sysctls = &sysctl,
+                                .n_sysctls = 1,
+                                .cgroups = cgroups,
+                                .n_cgroups = 2,
+                                .shm_bytes = 99,
+                                .oom_score_adj = -998 };
         KL_AUTOBUF buf = BUF_INIT;
         ShimSandbox got;
 
@@ -169,8 +203,15 @@ static void test_sandbox(void **state)
 
 static void test_exec(void **state)
 {
-        ShimExec exec = { .container = "c", .args = args, .extra_env = NULL, .cwd = "/", .tty = true,
-                          .stdin_fd = -1, .stdout_fd = 9, .stderr_fd = 8, .timeout_ms = 1000 };
+        ShimExec exec = { .container = "c",
+                          .args = args,
+                          .extra_env = NULL,
+                          .cwd = "/",
+                          .tty = true,
+                          .stdin_fd = -1,
+                          .stdout_fd = 9,
+                          .stderr_fd = 8,
+                          .timeout_ms = 1000 };
         KL_AUTOBUF buf = BUF_INIT;
         static RecordFds fds;
         ShimExec got;
@@ -187,9 +228,17 @@ static void test_exec(void **state)
 
 static void test_exit(void **state)
 {
-        ShimContainerState s = { .id = "abc", .state = SHIM_CONTAINER_EXITED, .exit_code = 137, .signal = 9,
-                                 .oom_killed = 1, .created_us = 1, .started_us = 2, .finished_us = 3,
-                                 .uid = 4294967295U, .gid = 7, .reason = "R",
+        ShimContainerState s = { .id = "abc",
+                                 .state = SHIM_CONTAINER_EXITED,
+                                 .exit_code = 137,
+                                 .signal = 9,
+                                 .oom_killed = 1,
+                                 .created_us = 1,
+                                 .started_us = 2,
+                                 .finished_us = 3,
+                                 .uid = 4294967295U,
+                                 .gid = 7,
+                                 .reason = "R",
                                  .message = "two\nlines with spaces" };
         KL_AUTOBUF buf = BUF_INIT;
         ShimContainerState got;
@@ -213,9 +262,10 @@ static void test_exit(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_start),  cmocka_unit_test(test_broken_start),
+                cmocka_unit_test(test_start),         cmocka_unit_test(test_broken_start),
                 cmocka_unit_test(test_unknown_field), cmocka_unit_test(test_limits),
-                cmocka_unit_test(test_sandbox), cmocka_unit_test(test_exec), cmocka_unit_test(test_exit),
+                cmocka_unit_test(test_sandbox),       cmocka_unit_test(test_exec),
+                cmocka_unit_test(test_exit),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

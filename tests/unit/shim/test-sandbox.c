@@ -48,7 +48,8 @@ static void test_exit_code(void **state)
                 fail_msg("%s", c->message);
         assert_int_equal(c->exit_code, 3);
         assert_int_equal(c->signal, 0);
-        assert_true(c->created_us > 0 && c->started_us >= c->created_us && c->finished_us >= c->started_us);
+        assert_true(c->created_us > 0 && c->started_us >= c->created_us &&
+                    c->finished_us >= c->started_us);
         assert_contains(out, "hello\n");
         assert_contains(out, "err\n");
 }
@@ -88,14 +89,17 @@ static void test_missing_program(void **state)
 
 static void test_isolation(void **state)
 {
-        KL_AUTOFREE char *out = run_shell(*state, "c1",
-                "exec 2>/dev/null; echo pid=$$ host=$(hostname); echo fds=$(ls /proc/self/fd | tr '\\n' ' ');"
+        KL_AUTOFREE char *out = run_shell(
+                *state, "c1",
+                "exec 2>/dev/null; echo pid=$$ host=$(hostname); echo fds=$(ls /proc/self/fd | tr "
+                "'\\n' ' ');"
                 "ip link | grep -c UP; cat /proc/sys/net/ipv4/ip_unprivileged_port_start;"
                 "cat /proc/sys/net/ipv4/ping_group_range; ls / | tr '\\n' ' '; echo;"
                 "grep -E 'Cap|NoNewPrivs|Groups' /proc/self/status; readlink /proc/self/cwd;"
                 "echo x > /proc/sys/kernel/domainname || echo ro; ls -A /sys/firmware | wc -l;"
                 "test -c /proc/version && echo masked; cat /proc/version | wc -c; echo HOME=$HOME;"
-                "df -k /dev/shm | grep shm; ping -c 1 -w 2 127.0.0.1 | grep -c '1 packets received';"
+                "df -k /dev/shm | grep shm; ping -c 1 -w 2 127.0.0.1 | grep -c '1 packets "
+                "received';"
                 "cat /proc/self/cgroup | head -1; cat /proc/self/oom_score_adj");
 
         assert_contains(out, "pid=1 host=pod-host\n");
@@ -119,7 +123,8 @@ static void test_stop(void **state)
         ShimContainerState *c;
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "trap 'exit 7' TERM; echo up; while true; do sleep 0.05; done"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c", "trap 'exit 7' TERM; echo up; while true; do sleep 0.05; done"));
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
         for (int i = 0; i < 200; i++) {
@@ -151,7 +156,10 @@ static void test_fork_bomb(void **state)
         World *w = *state;
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "(while true; do sleep 1000 & done) & (while true; do true | true; done) & exec sleep 1000"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "(while true; do sleep 1000 & done) & (while true; do true | true; done) & "
+                      "exec sleep 1000"));
         if (w->no_controllers) {
                 free_cgroups(run.cgroups, run.start.n_cgroups);
                 skip();
@@ -223,8 +231,10 @@ static void test_credentials(void **state)
         ShimContainerState *c;
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c", "id -u; id -g; id -G; grep Cap /proc/self/status; echo $HOME;"
-                                     "grep NoNew /proc/self/status; echo x > /dev/stdout"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "id -u; id -g; id -G; grep Cap /proc/self/status; echo $HOME;"
+                      "grep NoNew /proc/self/status; echo x > /dev/stdout"));
         run.start.user.image_user = "app";
         run.start.user.groups = groups;
         run.start.user.n_groups = 1;
@@ -246,7 +256,8 @@ static void test_credentials(void **state)
         run.start.user.image_user = "nobody-here";
         free(run_to_end(w, &run));
         assert_string_equal(container_of_id(w, "c2")->reason, "CreateContainerError");
-        assert_non_null(strstr(container_of_id(w, "c2")->message, "unable to find user nobody-here"));
+        assert_non_null(
+                strstr(container_of_id(w, "c2")->message, "unable to find user nobody-here"));
         run_init(w, &run, "c3", ARGS("true"));
         run.start.user.non_root = true;
         free(run_to_end(w, &run));
@@ -270,7 +281,10 @@ static void test_seccomp(void **state)
                 KL_AUTOFREE char *out = NULL;
                 Run run;
 
-                run_init(w, &run, id, ARGS("sh", "-c", "mkdir /tmp/x 2>&1 || echo refused; grep Seccomp: /proc/self/status"));
+                run_init(
+                        w, &run, id,
+                        ARGS("sh", "-c",
+                             "mkdir /tmp/x 2>&1 || echo refused; grep Seccomp: /proc/self/status"));
                 run.start.seccomp = filter;
                 run.start.seccomp_size = sizeof(filter);
                 run.start.no_new_privs = i;
@@ -284,7 +298,8 @@ static void test_seccomp(void **state)
 static void test_shared_memory(void **state)
 {
         World *w = *state;
-        KL_AUTOFREE char *a = run_shell(w, "c1", "echo shared > /dev/shm/x; grep -c ' /dev/shm ' /proc/mounts");
+        KL_AUTOFREE char *a =
+                run_shell(w, "c1", "echo shared > /dev/shm/x; grep -c ' /dev/shm ' /proc/mounts");
         KL_AUTOFREE char *b = run_shell(w, "c2", "cat /dev/shm/x; ls /dev/mqueue | wc -l");
         KL_AUTOFREE char *host = read_text("/proc/self/mounts");
 
@@ -312,16 +327,22 @@ static void test_mounts(void **state)
         mkdir(volume, 0755);
         put_file(volume, "f", "content\n", 0644);
         file = str_format("%s/f", volume);
-        run_init(w, &run, "c1", ARGS("sh", "-c", "exec 2>/dev/null; cat /data/sub/f; echo more > /data/sub/g && echo written;"
-                                     "echo x > /ro/h || echo ro; cat /etc/special; echo x > /root-file || echo roroot;"
-                                     "grep -c ' /data' /proc/mounts"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "exec 2>/dev/null; cat /data/sub/f; echo more > /data/sub/g && echo written;"
+                      "echo x > /ro/h || echo ro; cat /etc/special; echo x > /root-file || echo "
+                      "roroot;"
+                      "grep -c ' /data' /proc/mounts"));
         for (int i = 0; i < 3; i++)
                 fds[i] = clone_tree(i == 2 ? file : volume);
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/data/sub", fds[0], 0,
-                                                        SHIM_PROPAGATION_SLAVE, NULL };
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/ro", fds[1],
-                                                        SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE, 0, NULL };
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/etc/special", fds[2], SHIM_MOUNT_RO, 0, NULL };
+        run.mounts[run.start.n_mounts++] = (ShimMount){
+                SHIM_MOUNT_BIND, "/data/sub", fds[0], 0, SHIM_PROPAGATION_SLAVE, NULL
+        };
+        run.mounts[run.start.n_mounts++] = (ShimMount){
+                SHIM_MOUNT_BIND, "/ro", fds[1], SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE, 0, NULL
+        };
+        run.mounts[run.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND, "/etc/special", fds[2], SHIM_MOUNT_RO, 0, NULL };
         run.start.read_only_root = true;
         out = run_to_end(w, &run);
         for (int i = 0; i < 3; i++)
@@ -331,6 +352,55 @@ static void test_mounts(void **state)
         assert_contains(out, "content\nwritten\n");
         assert_contains(out, "\nro\ncontent\n");
         assert_contains(out, "\nroroot\n1\n");
+}
+
+/* A mount that a container makes in a Bidirectional volume is the host's too, and the other way
+ * round. */
+static void test_propagation(void **state)
+{
+        World *w = *state;
+        KL_AUTOFREE char *volume = str_format("%s/shared", w->dir), *out = NULL;
+        KL_AUTOFREE char *inner = str_format("%s/inner", volume), *file = str_format("%s/f", inner);
+        KL_AUTOFREE char *outer = str_format("%s/outer", volume);
+        struct stat st;
+        Run run, second;
+
+        mkdir(volume, 0755);
+        assert_int_equal(mount("none", volume, "tmpfs", 0, NULL), 0);
+        assert_int_equal(mount(NULL, volume, NULL, MS_SHARED, NULL), 0);
+        mkdir(inner, 0755);
+        mkdir(outer, 0755);
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "mount -t tmpfs none /v/inner && touch /v/inner/f && echo mounted"));
+        run.start.cap_bounding = run.start.cap_effective = ALL_CAPS;
+        run.mounts[run.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND,         "/v", clone_tree(volume), 0,
+                             SHIM_PROPAGATION_SHARED, NULL };
+        out = run_to_end(w, &run);
+        close(run.mounts[run.start.n_mounts - 1].fd);
+        assert_contains(out, "mounted\n");
+        assert_int_equal(stat(file, &st), 0);
+
+        run_init(w, &second, "c2",
+                 ARGS("sh", "-c",
+                      "while ! test -e /v/outer/f; do sleep 0.02; done; mount -t tmpfs none "
+                      "/v/outer"));
+        second.start.cap_bounding = second.start.cap_effective = ALL_CAPS;
+        second.mounts[second.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND,        "/v", clone_tree(volume), 0,
+                             SHIM_PROPAGATION_SLAVE, NULL };
+        wait_result(w, run_start(w, &second), 0);
+        WAIT_FOR(w, has_state(w, "c2", SHIM_CONTAINER_RUNNING));
+        close(second.mounts[second.start.n_mounts - 1].fd);
+        assert_int_equal(mount("none", outer, "tmpfs", 0, NULL), 0);
+        put_file(outer, "f", "", 0644);
+        wait_exit(w, "c2");
+        /* What the second one mounted there stays in it. */
+        assert_int_equal(umount2(outer, 0), 0);
+        assert_int_equal(umount2(outer, 0), -1);
+        umount2(inner, MNT_DETACH);
+        umount2(volume, MNT_DETACH);
 }
 
 /* More descriptors than one packet can carry, more layers than names fit into a page. */
@@ -348,8 +418,9 @@ static void test_many(void **state)
         run_init(w, &run, "c1", ARGS("sh", "-c", "grep -c ' /v/' /proc/mounts; cat /l/* | wc -l"));
         memcpy(mounts, run.mounts, run.start.n_mounts * sizeof(*mounts));
         for (int i = 0; i < MOUNTS; i++)
-                mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, str_format("/v/%d", i),
-                                                            clone_tree(volume), 0, 0, NULL };
+                mounts[run.start.n_mounts++] = (ShimMount){
+                        SHIM_MOUNT_BIND, str_format("/v/%d", i), clone_tree(volume), 0, 0, NULL
+                };
         run.start.mounts = mounts;
         layers[0] = strdup("base");
         for (int i = 1; i < LAYERS; i++) {
@@ -416,7 +487,8 @@ static void test_link_targets(void **state)
                 { "pc", "/proc", "/pc/made", false },
         };
         World *w = *state;
-        KL_AUTOFREE char *volume = str_format("%s/volume", w->dir), *layer = str_format("%s/links", w->dir);
+        KL_AUTOFREE char *volume = str_format("%s/volume", w->dir),
+                         *layer = str_format("%s/links", w->dir);
 
         mkdir(volume, 0755);
         mkdir(layer, 0755);
@@ -433,7 +505,8 @@ static void test_link_targets(void **state)
                 run_init(w, &run, id, ARGS("true"));
                 run.start.layers = layers;
                 fd = clone_tree(volume);
-                run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, cases[i].target, fd, 0, 0, NULL };
+                run.mounts[run.start.n_mounts++] =
+                        (ShimMount){ SHIM_MOUNT_BIND, cases[i].target, fd, 0, 0, NULL };
                 free(run_to_end(w, &run));
                 close(fd);
                 c = container_of_id(w, id);
@@ -451,15 +524,19 @@ static void test_devices(void **state)
         KL_AUTOFREE char *out = NULL;
         Run run;
 
-        run_init(w, &run, "c1", ARGS("sh", "-c",
-                 "for d in null zero full random urandom tty net/tun; do test -c /dev/$d && echo -n $d; done; echo;"
-                 "echo hi > /dev/null && head -c 3 /dev/zero | wc -c; readlink /dev/fd;"
-                 "ls /dev | tr '\\n' ' '"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "for d in null zero full random urandom tty net/tun; do test -c /dev/$d && "
+                      "echo -n $d; done; echo;"
+                      "echo hi > /dev/null && head -c 3 /dev/zero | wc -c; readlink /dev/fd;"
+                      "ls /dev | tr '\\n' ' '"));
         run.start.devices = devices;
         run.start.n_devices = 1;
         out = run_to_end(w, &run);
         assert_contains(out, "nullzerofullrandomurandomttynet/tun\n3\n/proc/self/fd\n");
-        assert_contains(out, "fd full mqueue net null ptmx pts random shm stderr stdin stdout tty urandom zero");
+        assert_contains(
+                out,
+                "fd full mqueue net null ptmx pts random shm stderr stdin stdout tty urandom zero");
 }
 
 static void test_limits(void **state)
@@ -486,13 +563,17 @@ static void test_host_pid(void **state)
 
         sandbox.host_pid = true;
         world_sandbox(w, &sandbox);
-        script = str_format("exec 2>/dev/null; p=%d; test -d /proc/$p && echo seen; readlink /proc/$p/exe || echo noexe;"
-                            "ls /proc/$p/root || echo noroot; readlink /proc/$p/fd/3 || echo nofd; cat /proc/$p/environ || echo noenv",
+        script = str_format("exec 2>/dev/null; p=%d; test -d /proc/$p && echo seen; readlink "
+                            "/proc/$p/exe || echo noexe;"
+                            "ls /proc/$p/root || echo noroot; readlink /proc/$p/fd/3 || echo nofd; "
+                            "cat /proc/$p/environ || echo noenv",
                             shim_client_pid(w->client));
         out = run_shell(w, "c1", script);
         assert_string_equal(out, "seen\nnoexe\nnoroot\nnofd\nnoenv\n");
         /* What double-forks away ends with its container. */
-        run_init(w, &run, "c2", ARGS("sh", "-c", "setsid sh -c 'setsid sleep 1000 & sleep 1000 &' & sleep 0.2; exit 0"));
+        run_init(w, &run, "c2",
+                 ARGS("sh", "-c",
+                      "setsid sh -c 'setsid sleep 1000 & sleep 1000 &' & sleep 0.2; exit 0"));
         free(run_to_end(w, &run));
         assert_int_equal(container_of_id(w, "c2")->exit_code, 0);
         assert_int_equal(group_count(w, "c2"), 0);
@@ -511,10 +592,14 @@ static void test_shared_pid(void **state)
         run_init(w, &run, "c1", ARGS("sleep", "1000"));
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
-        out = run_shell(w, "c2", "exec 2>/dev/null; ps | grep -c 'sleep 1000'; ls /proc/1/root/ || echo noroot; readlink /proc/1/fd/0 || echo nofd;"
-                                 "cat /proc/1/root/etc/shadow || echo noshadow; readlink /proc/1/exe || echo noexe;"
-                                 "grep -E '^(Uid|Cap(Prm|Eff|Bnd)|NoNewPrivs|Groups)' /proc/1/status; kill -9 1;"
-                                 "sh -c 'sh -c \"sleep 0.1\" & exit 0'; sleep 0.3; echo zombies=$(cat /proc/[0-9]*/stat | grep -c ') Z')");
+        out = run_shell(
+                w, "c2",
+                "exec 2>/dev/null; ps | grep -c 'sleep 1000'; ls /proc/1/root/ || echo noroot; "
+                "readlink /proc/1/fd/0 || echo nofd;"
+                "cat /proc/1/root/etc/shadow || echo noshadow; readlink /proc/1/exe || echo noexe;"
+                "grep -E '^(Uid|Cap(Prm|Eff|Bnd)|NoNewPrivs|Groups)' /proc/1/status; kill -9 1;"
+                "sh -c 'sh -c \"sleep 0.1\" & exit 0'; sleep 0.3; echo zombies=$(cat "
+                "/proc/[0-9]*/stat | grep -c ') Z')");
         assert_contains(out, "noroot\nnofd\nnoshadow\nnoexe\n");
         assert_contains(out, "Uid:\t65535\t65535\t65535\t65535\n");
         assert_contains(out, "CapBnd:\t0000000000000000\n");
@@ -538,21 +623,29 @@ static void test_user_namespace(void **state)
         sandbox.n_uid_maps = sandbox.n_gid_maps = 1;
         world_sandbox(w, &sandbox);
         mkdir(volume, 0700);
-        run_init(w, &run, "c1", ARGS("sh", "-c", "cat /proc/self/uid_map; id -u; stat -c %u /bin/busybox / /dev /dev/null /data;"
-                                     "echo x > /tmp/f && echo wrote; echo y > /dev/null && echo null; echo z > /data/f && echo data;"
-                                     "ip link | grep -c UP; hostname; mount -t tmpfs none /tmp && echo mounted; touch /dev/shm/a && echo shm;"
-                                     "ls /proc/self/fd | wc -l; grep -c cgroup /proc/mounts"));
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "cat /proc/self/uid_map; id -u; stat -c %u /bin/busybox / /dev /dev/null "
+                      "/data;"
+                      "echo x > /tmp/f && echo wrote; echo y > /dev/null && echo null; echo z > "
+                      "/data/f && echo data;"
+                      "ip link | grep -c UP; hostname; mount -t tmpfs none /tmp && echo mounted; "
+                      "touch /dev/shm/a && echo shm;"
+                      "ls /proc/self/fd | wc -l; grep -c cgroup /proc/mounts"));
         fd = clone_tree(volume);
-        run.mounts[run.start.n_mounts++] = (ShimMount){ SHIM_MOUNT_BIND, "/data", fd, SHIM_MOUNT_IDMAP, 0, NULL };
+        run.mounts[run.start.n_mounts++] =
+                (ShimMount){ SHIM_MOUNT_BIND, "/data", fd, SHIM_MOUNT_IDMAP, 0, NULL };
         run.start.cap_bounding = run.start.cap_effective = ALL_CAPS;
         out = run_to_end(w, &run);
         close(fd);
         if (container_of_id(w, "c1")->start_error)
                 fail_msg("%s", container_of_id(w, "c1")->message);
         assert_contains(out, "200000");
-        assert_contains(out, "\n0\n0\n0\n0\n0\n0\nwrote\nnull\ndata\n1\npod-host\nmounted\nshm\n4\n");
+        assert_contains(out,
+                        "\n0\n0\n0\n0\n0\n0\nwrote\nnull\ndata\n1\npod-host\nmounted\nshm\n4\n");
         {
-                KL_AUTOFREE char *file = str_format("%s/f", volume), *upper = str_format("%s/upper/tmp/f", run.rw);
+                KL_AUTOFREE char *file = str_format("%s/f", volume),
+                                 *upper = str_format("%s/upper/tmp/f", run.rw);
 
                 assert_int_equal(stat(file, &st), 0);
                 assert_int_equal(st.st_uid, 0);
@@ -572,7 +665,8 @@ static void test_user_namespace_shared_pid(void **state)
         sandbox.n_uid_maps = sandbox.n_gid_maps = 1;
         sandbox.share_pid = true;
         world_sandbox(w, &sandbox);
-        out = run_shell(w, "c1", "grep ^Uid /proc/1/status; ls /proc/1/root/ || echo noroot; exit 4");
+        out = run_shell(w, "c1",
+                        "grep ^Uid /proc/1/status; ls /proc/1/root/ || echo noroot; exit 4");
         assert_contains(out, "Uid:\t65535");
         assert_contains(out, "noroot");
         assert_int_equal(container_of_id(w, "c1")->exit_code, 4);
@@ -588,14 +682,18 @@ static void test_host_namespaces(void **state)
         sandbox.host_network = sandbox.host_ipc = true;
         world_sandbox(w, &sandbox);
         assert_string_equal(w->sandbox.netns_path, "");
-        out = run_shell(w, "c1", "hostname; for n in net ipc uts; do readlink /proc/self/ns/$n; done");
+        out = run_shell(w, "c1",
+                        "hostname; for n in net ipc uts; do readlink /proc/self/ns/$n; done");
         gethostname(host, sizeof(host));
         assert_memory_equal(out, host, strlen(host));
         for (int i = 0; i < 3; i++) {
                 char path[32], link[64];
                 ssize_t n;
 
-                snprintf(path, sizeof(path), "/proc/self/ns/%s", i == 0 ? "net" : i == 1 ? "ipc" : "uts");
+                snprintf(path, sizeof(path), "/proc/self/ns/%s",
+                         i == 0   ? "net"
+                         : i == 1 ? "ipc"
+                                  : "uts");
                 n = readlink(path, link, sizeof(link) - 1);
                 assert_true(n > 0);
                 link[n] = '\0';
@@ -607,13 +705,16 @@ static void test_sysctls(void **state)
 {
         World *w = *state;
         ShimSandbox sandbox = sandbox_default(w);
-        const ShimSysctl sysctls[] = { { "net.ipv4.ip_unprivileged_port_start", "1000" }, { "kernel.shm_rmid_forced", "1" } };
+        const ShimSysctl sysctls[] = { { "net.ipv4.ip_unprivileged_port_start", "1000" },
+                                       { "kernel.shm_rmid_forced", "1" } };
         KL_AUTOFREE char *out = NULL;
 
         sandbox.sysctls = sysctls;
         sandbox.n_sysctls = 2;
         world_sandbox(w, &sandbox);
-        out = run_shell(w, "c1", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced");
+        out = run_shell(w, "c1",
+                        "cat /proc/sys/net/ipv4/ip_unprivileged_port_start "
+                        "/proc/sys/kernel/shm_rmid_forced");
         assert_string_equal(out, "1000\n1\n");
 }
 
@@ -629,6 +730,22 @@ static void test_bad_sandbox(void **state)
         WAIT_FOR(w, w->have_sandbox);
         assert_int_equal(w->sandbox.state, SHIM_SANDBOX_FAILED);
         assert_non_null(strstr(w->sandbox.message, "is no name"));
+}
+
+/* Half-made is not made: nothing stays pinned, and nothing can be started. */
+static void test_bad_cgroup(void **state)
+{
+        const ShimCgroup nowhere = { SHIM_CGROUP_FREEZER, "freezer",
+                                     "/sys/fs/cgroup/no/such/group" };
+        World *w = *state;
+        ShimSandbox sandbox = sandbox_default(w);
+        Run run;
+
+        sandbox.cgroups = &nowhere;
+        sandbox.n_cgroups = 1;
+        wait_result(w, shim_client_sandbox(w->client, &sandbox), -ENOENT);
+        run_init(w, &run, "c1", ARGS("true"));
+        wait_result(w, run_start(w, &run), -EAGAIN);
 }
 
 /* The exit is on disk before it is told, and the daemon may come back for it. */
@@ -661,7 +778,8 @@ static void test_reconnect(void **state)
         assert_int_equal(parsed.exit_code, 5);
         w->synced = w->have_sandbox = false;
         w->n_containers = 0;
-        assert_int_equal(shim_client_connect(w->loop, w->state, &world_events, w, &w->client, NULL), 0);
+        assert_int_equal(shim_client_connect(w->loop, w->state, &world_events, w, &w->client, NULL),
+                         0);
         WAIT_FOR(w, w->synced);
         assert_true(w->have_sandbox);
         assert_int_equal(w->n_containers, 2);
@@ -718,7 +836,8 @@ static void test_killed_shim(void **state)
         kill(shim_client_pid(w->client), SIGKILL);
         WAIT_FOR(w, w->lost);
         for (size_t i = 0; i < w->n_roots; i++) {
-                ShimCgroup group = { w->v2 ? SHIM_CGROUP_UNIFIED : SHIM_CGROUP_FREEZER, "", w->roots[i] };
+                ShimCgroup group = { w->v2 ? SHIM_CGROUP_UNIFIED : SHIM_CGROUP_FREEZER, "",
+                                     w->roots[i] };
                 KL_AUTOFREE char *procs = str_format("%s/c1/cgroup.procs", w->roots[i]);
 
                 if (!w->v2 && !str_eq(w->names[i], "freezer"))
@@ -747,7 +866,9 @@ static void test_killed_shim(void **state)
                 KL_AUTOERR err = NULL;
                 ShimClient *client;
 
-                assert_int_equal(shim_client_connect(w->loop, w->state, &world_events, w, &client, &err), -ECONNREFUSED);
+                assert_int_equal(
+                        shim_client_connect(w->loop, w->state, &world_events, w, &client, &err),
+                        -ECONNREFUSED);
         }
 }
 
@@ -790,6 +911,7 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup_teardown(test_seccomp, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_shared_memory, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_mounts, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_propagation, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_many, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_link_images, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_link_targets, set_up, tear_down),
@@ -798,10 +920,12 @@ int main(int argc, char **argv)
                 cmocka_unit_test_setup_teardown(test_host_pid, set_up_bare, tear_down),
                 cmocka_unit_test_setup_teardown(test_shared_pid, set_up_bare, tear_down),
                 cmocka_unit_test_setup_teardown(test_user_namespace, set_up_bare, tear_down),
-                cmocka_unit_test_setup_teardown(test_user_namespace_shared_pid, set_up_bare, tear_down),
+                cmocka_unit_test_setup_teardown(test_user_namespace_shared_pid, set_up_bare,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(test_host_namespaces, set_up_bare, tear_down),
                 cmocka_unit_test_setup_teardown(test_sysctls, set_up_bare, tear_down),
                 cmocka_unit_test_setup_teardown(test_bad_sandbox, set_up_bare, tear_down),
+                cmocka_unit_test_setup_teardown(test_bad_cgroup, set_up_bare, tear_down),
                 cmocka_unit_test_setup_teardown(test_reconnect, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_slow_daemon, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_killed_shim, set_up, tear_down),

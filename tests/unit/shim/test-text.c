@@ -32,7 +32,8 @@ static void check_log(const char *input, size_t len, size_t step, const char *ex
         KL_AUTOBUF out = BUF_INIT;
 
         for (size_t at = 0; at < len; at += step)
-                log_stream_add(&stream, "T", input + at, len - at < step ? len - at : step, collect, &out);
+                log_stream_add(&stream, "T", input + at, len - at < step ? len - at : step, collect,
+                               &out);
         log_stream_end(&stream, "T", collect, &out);
         assert_string_equal(buf_str(&out), expected);
         assert_null(stream.partial);
@@ -50,7 +51,8 @@ static void test_lines(void **state)
 
 static void test_long_lines(void **state)
 {
-        const size_t sizes[] = { LOG_LINE_MAX - 1, LOG_LINE_MAX, LOG_LINE_MAX + 1, 3 * LOG_LINE_MAX };
+        const size_t sizes[] = { LOG_LINE_MAX - 1, LOG_LINE_MAX, LOG_LINE_MAX + 1,
+                                 3 * LOG_LINE_MAX };
         const size_t steps[] = { 1000, LOG_LINE_MAX, 65536 };
 
         for (size_t i = 0; i < ELEMENTS(sizes); i++) {
@@ -77,7 +79,8 @@ static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
                              "app:x:1000:1001:App:/home/app:/bin/sh\n"
                              "1234:x:77:78::/numeric:\n"
                              "nolf:x:5:6::/n:";
-static const char group[] = "root:x:0:\nextra:x:2000:other,app\nmore:x:2001:app\napplike:x:2002:apple,xapp\nstaff:x:50:";
+static const char group[] = "root:x:0:\nextra:x:2000:other,app\nmore:x:2001:app\napplike:x:2002:"
+                            "apple,xapp\nstaff:x:50:";
 
 static int resolve(const ShimUser *user, ResolvedUser *ret, KlError **err)
 {
@@ -121,8 +124,15 @@ static void test_image_users(void **state)
 
 static void test_bad_users(void **state)
 {
-        static const char *const bad[] = { "4294967296", "2147483648", "-1", "-0x1", "nobody", "app:nogroup",
-                                           "app:4294967296", "18446744073709551616", "99999999999999999999999" };
+        static const char *const bad[] = { "4294967296",
+                                           "2147483648",
+                                           "-1",
+                                           "-0x1",
+                                           "nobody",
+                                           "app:nogroup",
+                                           "app:4294967296",
+                                           "18446744073709551616",
+                                           "99999999999999999999999" };
 
         for (size_t i = 0; i < ELEMENTS(bad); i++) {
                 KL_AUTOERR err = NULL;
@@ -231,7 +241,8 @@ static void test_programs(void **state)
         assert_int_equal(program_find("/bin/sh", none, path, NULL), 0);
         expect_missing("x", env, "exec: \"x\": executable file not found in $PATH");
         expect_missing("", env, "exec: \"\": executable file not found in $PATH");
-        expect_missing("/no/such", env, "exec: \"/no/such\": stat /no/such: no such file or directory");
+        expect_missing("/no/such", env,
+                       "exec: \"/no/such\": stat /no/such: no such file or directory");
         expect_missing("passwd", etc, "exec: \"passwd\": permission denied");
         expect_missing("/etc", etc, "exec: \"/etc\": is a directory");
         assert_string_equal(env_get(env, "PATH"), "/nowhere:/bin:/usr/bin");
@@ -241,9 +252,9 @@ static void test_programs(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_lines),       cmocka_unit_test(test_long_lines),
-                cmocka_unit_test(test_image_users), cmocka_unit_test(test_bad_users),
-                cmocka_unit_test(test_groups),      cmocka_unit_test(test_non_root),
+                cmocka_unit_test(test_lines),         cmocka_unit_test(test_long_lines),
+                cmocka_unit_test(test_image_users),   cmocka_unit_test(test_bad_users),
+                cmocka_unit_test(test_groups),        cmocka_unit_test(test_non_root),
                 cmocka_unit_test(test_hostile_files), cmocka_unit_test(test_programs),
         };
 

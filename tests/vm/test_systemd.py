@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The units under Debian's systemd, cgroup v2 and Debian's kernel: pods outlive whatever happens to the daemon.
+
+One machine serves all tests of this file, since booting it takes most of the time.
+"""
+
+import json
+import time
+
+import pytest
+import yaml
+
+from support import images
+from support.vm import Vm
+from support.wait import eventually
+
+UNIT = "/sys/fs/cgroup/system.slice/kubelite-pods.service"
+IMAGE = "localhost/busybox:1"
+LAYERS = 60  # more than what one page of mount options holds by digest
+
+
+def pod(name, command, **more):
+    container = {"name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", command], **more}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}}
+
+
+WEB = pod("web", "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www",
+          resources={"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi", "cpu": "500m"}})
+
+
+class Machine:
+    """The virtual machine with what these tests ask of it."""
+
+    def __init__(self, vm):
+        self.vm, self.run = vm, vm.run
+
+    def put(self, path, text):
+        """By rename, as everybody writes manifests."""
+        self.run(f"cat >{path}.new <<'END'\n{text}\nEND\nmv {path}.new {path}")
+
+    def add(self, manifest):
+        self.put(f"/etc/kubelite/manifests/{manifest['metadata']['name']}.yaml", yaml.safe_dump(manifest))
+
+    def pods(self):
+        result = self.run("kubelite pods -o json", check=False)
+        return {p["name"]: p for p in json.loads(result.output)} if result.status == 0 else {}
+
+    def wait_ready(self, name, timeout=120):
+        def ready():
+            found = self.pods().get(f"{name}-vm")
+            return found if found and found["ready"] else None
+        return eventually(ready, timeout, f"pod {name} ready", interval=0.5)
+
+    def containers(self, *arguments):
+        return json.loads(self.run(f"kubelite ps -o json {' '.join(arguments)}").output)
+
+    def pid(self, name):
+        found = [c["pid"] for c in self.containers() if c["pod"] == f"{name}-vm"]
+        assert len(found) == 1, found
+        return found[0]
+
+    def main_pid(self):
+        return int(self.run("systemctl show -p MainPID --value kubelite").output)
+
+    def wait_daemon(self, before):
+        def there():
+            state = self.run("systemctl is-active kubelite", check=False).output.strip()
+            return state == "active" and self.main_pid() not in (0, before) and self.pods()
+        eventually(there, 60, "daemon back", interval=0.3)
+
+
+@pytest.fixture(scope="module")
+def machine(installed, tmp_path_factory):
+    archive = tmp_path_factory.mktemp("images") / "busybox.tar"
+    images.busybox().write_oci_archive(archive, [IMAGE])
+    many = tmp_path_factory.mktemp("images") / "layers.tar"
+    layers = [images.Layer().file(f"layer/{i}", f"{i}\n") for i in range(LAYERS)]
+    images.busybox().with_(layers=layers).write_oci_archive(many, ["localhost/layers:1"])
+    payload = {"usr/local": installed / "usr/local", "root/busybox.tar": archive, "root/layers.tar": many}
+    with Vm(payload=payload) as vm:
+        vm.run("mkdir -p /etc/cni/net.d /etc/kubelite/manifests"
+               " && cp /usr/local/share/doc/kubelite/10-kubelite.conflist /etc/cni/net.d"
+               " && cp /usr/local/share/doc/kubelite/kubelet-config.yaml /etc/kubelite/config.yaml"
+               " && echo KUBELITE_ARGS=--config=/etc/kubelite/config.yaml >/etc/default/kubelite"
+               " && systemctl daemon-reload && systemctl enable --now kubelite")
+        machine = Machine(vm)
+        vm.run("kubelite import /root/busybox.tar")
+        machine.add(WEB)
+        machine.wait_ready("web")
+        yield machine
+
+
+def test_units_are_as_promised(machine):
+    show = machine.run("systemctl show kubelite kubelite-pods -p Id,Names,Type,Delegate,KillMode,Restart,OOMScoreAdjust,"
+                       "RefuseManualStop,StartLimitIntervalUSec,LimitCORE,WatchdogUSec,ActiveState,StatusErrno").output
+    daemon, pods = (dict(line.split("=", 1) for line in part.splitlines() if "=" in line) for part in show.split("\n\n"))
+    assert sorted(daemon["Names"].split()) == ["kubelet.service", "kubelite.service"]
+    assert (daemon["Type"], daemon["KillMode"], daemon["Restart"], daemon["Delegate"]) == ("notify", "process", "always", "no")
+    assert daemon["OOMScoreAdjust"] == "-999" and daemon["StartLimitIntervalUSec"] == "0"
+    assert daemon["LimitCORE"] == "infinity" and daemon["WatchdogUSec"] == "1min"
+    assert (pods["KillMode"], pods["Delegate"], pods["RefuseManualStop"]) == ("process", "yes", "yes")
+    assert machine.run("systemctl stop kubelite-pods", check=False).status != 0
+    assert machine.run("systemctl is-system-running").output.strip() == "running"
+
+
+def test_groups_of_pods_are_beneath_the_delegated_unit(machine):
+    pid = machine.pid("web")
+    group = machine.run(f"cat /proc/{pid}/cgroup").output.strip()
+    assert group.startswith("0::/system.slice/kubelite-pods.service/kubepods/burstable/pod"), group
+    directory = "/sys/fs/cgroup" + group[3:]
+    values = machine.run(f"cd {directory} && cat memory.max cpu.max memory.oom.group memory.swap.max").output.splitlines()
+    assert values == [str(32 << 20), "50000 100000", "1", "0"]
+    assert machine.run(f"cat {directory}/../cgroup.procs {UNIT}/cgroup.procs").output == ""
+    daemon = machine.run(f"cat /proc/{machine.main_pid()}/cgroup").output.strip()
+    assert daemon == "0::/system.slice/kubelite.service"
+
+
+def test_pod_answers(machine):
+    address = machine.pods()["web-vm"]["ip"]
+    assert machine.run(f"curl -sS --max-time 20 http://{address}:8080/").output == "hello\n"
+
+
+def test_devices_are_denied(machine):
+    """The device program of cgroup v2: anything may be made, but 10:229 not opened, as /dev/null may."""
+    machine.add(pod("devices", "mknod /tmp/n c 1 3 && echo x >/tmp/n && echo null works;"
+                               " mknod /tmp/f c 10 229 && echo made; cat /tmp/f 2>&1; sleep 1000"))
+    machine.wait_ready("devices")
+    text = machine.vm.eventually("kubelite logs devices-vm | grep -q cat: && kubelite logs devices-vm", 30)
+    assert text.splitlines() == ["null works", "made", "cat: can't open '/tmp/f': Operation not permitted"]
+    machine.run("rm /etc/kubelite/manifests/devices.yaml")
+    eventually(lambda: "devices-vm" not in machine.pods(), 60, "pod gone", interval=0.5)
+
+
+def test_image_of_many_layers(machine):
+    """This kernel's overlay takes all layers in one page of options."""
+    machine.run("kubelite import /root/layers.tar", timeout=240)
+    manifest = pod("layers", "ls /layer | wc -l; sleep 1000")
+    manifest["spec"]["containers"][0]["image"] = "localhost/layers:1"
+    machine.add(manifest)
+    machine.wait_ready("layers")
+    assert machine.vm.eventually(f"kubelite logs layers-vm | grep {LAYERS}", 30).strip() == str(LAYERS)
+    machine.run("rm /etc/kubelite/manifests/layers.yaml")
+    eventually(lambda: "layers-vm" not in machine.pods(), 60, "pod gone", interval=0.5)
+
+
+def test_restarts_leave_pods_alone(machine):
+    pid = machine.pid("web")
+    for _ in range(4):
+        before = machine.main_pid()
+        machine.run("systemctl restart kubelite")
+        machine.wait_daemon(before)
+        assert machine.pid("web") == pid
+    assert machine.run("systemctl show -p Result,NRestarts --value kubelite").output.split() == ["success", "0"]
+    assert machine.wait_ready("web")["restarts"] == 0
+
+
+def test_killed_daemon_comes_back(machine):
+    pid = machine.pid("web")
+    for _ in range(3):
+        before = machine.main_pid()
+        machine.run(f"kill -9 {before}")
+        machine.wait_daemon(before)
+        assert machine.pid("web") == pid
+    assert machine.wait_ready("web")["restarts"] == 0
+
+
+def test_stop_and_start(machine):
+    pid = machine.pid("web")
+    machine.run("systemctl stop kubelite")
+    assert machine.run(f"cat /proc/{pid}/comm").output == "httpd\n"
+    machine.run("systemctl start kubelite")
+    assert machine.wait_ready("web")["restarts"] == 0 and machine.pid("web") == pid
+
+
+def test_killed_container_is_restarted(machine):
+    machine.run(f"kill -9 {machine.pid('web')}")
+    eventually(lambda: machine.pods()["web-vm"]["restarts"] == 1, 60, "restart counted", interval=0.3)
+    machine.wait_ready("web")
+
+
+def test_killed_shim(machine):
+    """Everything in the pod's groups ends with it; the pod comes back."""
+    group = machine.run(f"cat /proc/{machine.pid('web')}/cgroup").output.strip()[3:].rpartition("/")[0]
+    before = machine.pods()["web-vm"]["id"]
+    machine.run(f"kill -9 $(head -n 1 /sys/fs/cgroup{group}/shim/cgroup.procs)")
+    eventually(lambda: machine.pods()["web-vm"]["id"] not in ("", before), 60, "a new sandbox", interval=0.3)
+    machine.wait_ready("web")
+    assert len(machine.run("pidof httpd").output.split()) == 1
+
+
+def test_daemon_starts_without_the_holder(machine):
+    """The unit of the pods has failed, but its groups are there and full: a restart of the daemon still works."""
+    pid = machine.pid("web")
+    machine.run("kill -9 $(systemctl show -p MainPID --value kubelite-pods)")
+    time.sleep(1)
+    before = machine.main_pid()
+    machine.run("systemctl restart kubelite")
+    machine.wait_daemon(before)
+    assert machine.pid("web") == pid
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["orderly", "hard"])
+def test_reboot(machine, hard):
+    """Static pods return; nothing of the boot before is left."""
+    old = machine.pods()["web-vm"]["id"]
+    began = time.monotonic()
+    machine.vm.reboot(hard=hard)
+    if not hard:
+        assert time.monotonic() - began < 120, "shutting down had to wait for something"
+    new = machine.wait_ready("web")
+    assert new["id"] != old
+    netns = machine.run("ls /run/netns").output.split()
+    assert netns == [new["id"]]
+    assert machine.run("ls /run/kubelite/pods").output.split() == [new["uid"]]
+    running = [c["id"] for c in machine.containers()]
+    eventually(lambda: machine.run("ls /var/lib/kubelite/containers").output.split() == running, 30, "only layers in use")
+    assert [n[:64] for n in machine.run("ls /var/lib/kubelite/cni").output.split() if len(n) > 64] == [new["id"]]
+    leases = [n for n in machine.run("ls /var/lib/cni/networks/kubelite").output.split() if n[0].isdigit()]
+    assert leases == [new["ip"]]
+    assert len(machine.run("ip -o link show type veth").output.splitlines()) == 1
+    assert machine.run("systemctl is-active kubelite-pods").output == "active\n"
+    assert machine.run(f"curl -sS --max-time 20 http://{new['ip']}:8080/").output == "hello\n"
