@@ -12,8 +12,8 @@
 #define RESOLV_DEFAULT "/etc/resolv.conf"
 #define RESOLV_SYSTEMD "/run/systemd/resolve/resolv.conf"
 
-/* systemd-resolved's stub listens on a loopback address that pods cannot reach; its real servers stand
- * in another file. */
+/* systemd-resolved's stub listens on a loopback address that pods cannot reach; its real servers
+ * stand in another file. */
 static const char *resolv_conf_path(const KubeletConfig *config)
 {
         if (!config->resolv_conf)

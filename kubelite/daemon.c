@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The daemon: puts the rooms together, tells each what the others learn, runs the loop. Nothing here
- * decides anything about pods. Ending it leaves every pod running.
+ * The daemon: puts the rooms together, tells each what the others learn, runs the loop. Nothing
+ * here decides anything about pods. Ending it leaves every pod running.
  */
 
 #include "daemon.h"
@@ -42,8 +42,8 @@ static void tell_images(Daemon *d)
 static void tell_network(Daemon *d)
 {
         const char *message = cni_not_ready_message(d->cni);
-        KL_AUTOFREE char *text = message ? str_format("Network plugin returns error: %s", message)
-                                         : NULL;
+        KL_AUTOFREE char *text =
+                message ? str_format("Network plugin returns error: %s", message) : NULL;
 
         node_set_network_ready(d->node, !message, text ? text : "");
 }
@@ -100,8 +100,8 @@ static int make_dirs(const Daemon *d, KlError **err)
                 const char *path;
                 mode_t mode;
         } dirs[] = {
-                { d->flags->root_dir, 0750 },  { d->flags->state_dir, 0700 },
-                { d->flags->image_dir, 0700 }, { d->paths.data_dir, 0700 },
+                { d->flags->root_dir, 0750 },      { d->flags->state_dir, 0700 },
+                { d->flags->image_dir, 0700 },     { d->paths.data_dir, 0700 },
                 { d->config->pod_logs_dir, 0755 },
         };
 

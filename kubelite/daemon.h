@@ -48,7 +48,7 @@ typedef struct Daemon {
         Deferred *changed; /* images, network or node: told to the others at the end of the turn */
 
         PodContext context;
-        char *uid;                /* of the node */
+        char *uid; /* of the node */
         Arena *labels_arena;
         char *log_links_dir, *resolv_conf;
         char **cni_bin_dirs;

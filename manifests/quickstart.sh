@@ -32,9 +32,9 @@ log=$dir/kubelite.log
 pidfile=$run/kubelite.pid
 kubelite=$build/kubelite/kubelite
 
-PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-config libuv1-dev libssl-dev libnghttp2-dev
-        libjansson-dev libyaml-dev libseccomp-dev libcurl4-openssl-dev libarchive-dev libisal-dev libzstd-dev libmnl-dev
-        libnftnl-dev busybox-static ca-certificates"
+PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-config libuv1-dev libwebsockets-dev
+        libwebsockets-evlib-uv libssl-dev libnghttp2-dev libjansson-dev libyaml-dev libseccomp-dev libcurl4-openssl-dev
+        libarchive-dev libisal-dev libzstd-dev libmnl-dev libnftnl-dev libprotobuf-c-dev protobuf-c-compiler busybox-static"
 TARGETS="kubelite/kubelite kubelite/shim/kubelite-shim kubelite/image/worker/kubelite-image cni/plugins/bridge
         cni/plugins/host-local cni/plugins/portmap"
 

@@ -179,7 +179,7 @@ static void object_set_state(Object *o, ObjectState state, char *message)
         o->state = state;
         free(o->message);
         o->message = message;
-        list_for_each(ref, &o->refs, ObjectRef, link)
+        list_for_each (ref, &o->refs, ObjectRef, link)
                 ref->told = false;
         deferred_schedule(o->notify);
 }
@@ -191,7 +191,7 @@ static char *missing_message(const Object *o)
 
 static ObjectRef *first_untold(Object *o)
 {
-        list_for_each(ref, &o->refs, ObjectRef, link)
+        list_for_each (ref, &o->refs, ObjectRef, link)
                 if (!ref->told)
                         return ref;
         return NULL;
@@ -243,11 +243,14 @@ static void on_event(ApiWatch *watch, const ApiEvent *event, void *data)
 
 static int object_follow(Object *o, KlError **err)
 {
-        KL_AUTOFREE char *path = str_format("/api/v1/namespaces/%s/%ss", o->namespace,
-                                            kind_name(o->kind));
+        KL_AUTOFREE char *path =
+                str_format("/api/v1/namespaces/%s/%ss", o->namespace, kind_name(o->kind));
         KL_AUTOFREE char *selector = str_format("metadata.name=%s", o->name);
-        ApiWatchSpec spec = { .path = path, .field_selector = selector, .func = on_event,
-                              .data = o, .error_grace_ms = OBJECT_GRACE_MS };
+        ApiWatchSpec spec = { .path = path,
+                              .field_selector = selector,
+                              .func = on_event,
+                              .data = o,
+                              .error_grace_ms = OBJECT_GRACE_MS };
 
         if (!path || !selector)
                 return kl_error_oom(err);
@@ -311,8 +314,8 @@ ObjectCache *object_cache_free(ObjectCache *cache)
 int object_ref_new(ObjectCache *cache, ObjectKind kind, const char *namespace, const char *name,
                    ObjectFunc func, void *data, ObjectRef **ret, KlError **err)
 {
-        KL_AUTOFREE char *key = str_format("%c/%s/%s", kind == OBJECT_SECRET ? 's' : 'c', namespace,
-                                           name);
+        KL_AUTOFREE char *key =
+                str_format("%c/%s/%s", kind == OBJECT_SECRET ? 's' : 'c', namespace, name);
         Object *o = key ? map_get(cache->objects, key) : NULL;
         ObjectRef *ref;
 

@@ -5,9 +5,9 @@
 #include "api/client.h"
 
 /*
- * ConfigMaps and Secrets that pods of this node name, each followed by a watch of that single object
- * (the node authorizer allows no more). Equal references share one watch. What was once read stays
- * readable when the server is away or answers 403 or 404 later; only the state tells.
+ * ConfigMaps and Secrets that pods of this node name, each followed by a watch of that single
+ * object (the node authorizer allows no more). Equal references share one watch. What was once read
+ * stays readable when the server is away or answers 403 or 404 later; only the state tells.
  */
 typedef struct ObjectCache ObjectCache;
 typedef struct ObjectRef ObjectRef;

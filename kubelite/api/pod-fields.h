@@ -8,7 +8,7 @@
 /* What the downward API tells of a pod, in environment variables and volumes. */
 typedef struct PodFacts {
         const char *node_name;
-        char *const *pod_ips;  /* NULL or empty while there are none */
+        char *const *pod_ips; /* NULL or empty while there are none */
         char *const *host_ips;
         int64_t allocatable_cpu_milli, allocatable_memory, allocatable_storage;
 } PodFacts;

@@ -441,6 +441,32 @@ static int decode_hash(const Decode *d, const Field *spec, Pod *pod)
         return pod->hash ? 0 : kl_error_oom(d->err);
 }
 
+/* What the API holds of it besides the status; who manages which field is of no use here. */
+static int keep_json(const Decode *d, const Field *root, Pod *pod)
+{
+        const Value *meta = value_get(root->value, "metadata"), *child;
+        KL_AUTOBUF text = BUF_INIT;
+        JsonWriter w = JSON_WRITER(&text);
+        const char *key;
+
+        jw_object(&w);
+        jw_kobject(&w, "metadata");
+        for (void *it = NULL; value_next(meta, &it, &key, &child);) {
+                if (str_eq(key, "managedFields"))
+                        continue;
+                jw_key(&w, key);
+                jw_value(&w, child);
+        }
+        jw_end(&w);
+        jw_key(&w, "spec");
+        jw_value(&w, value_get(root->value, "spec"));
+        if (buf_error(&text))
+                return kl_error_oom(d->err);
+        /* Without the brace that opens it, and the status can follow. */
+        pod->json = arena_strndup(d->arena, text.data + 1, text.len - 1);
+        return pod->json ? 0 : kl_error_oom(d->err);
+}
+
 static int decode_root(const Decode *d, const Field *root, Pod *pod)
 {
         Field f = field_get(root, "kind"), spec;
@@ -457,6 +483,7 @@ static int decode_root(const Decode *d, const Field *root, Pod *pod)
                 return field_error(&spec, d->err, "is required");
         KL_TRY(decode_spec(d, &spec, pod));
         KL_TRY(decode_hash(d, &spec, pod));
+        KL_TRY(keep_json(d, root, pod));
         return decode_status(d, root, pod);
 }
 

@@ -10,15 +10,15 @@
 #include <stdint.h>
 
 /*
- * v1.Pod as far as the node acts on it, typed, with the API's defaults filled in. A Pod and all that
- * it points to live in its arena. Fields that are named as in the API mean what the API says.
+ * v1.Pod as far as the node acts on it, typed, with the API's defaults filled in. A Pod and all
+ * that it points to live in its arena. Fields that are named as in the API mean what the API says.
  * Pointers are NULL and numbers -1 where a field is absent and that makes a difference.
  */
 
 /* Upstream has no such limits; a node has. */
 #define POD_CONTAINERS_MAX 256 /* init, main and ephemeral together */
 #define POD_VOLUMES_MAX 256
-#define POD_LIST_MAX 4096      /* any other list: env, ports, mounts, items */
+#define POD_LIST_MAX 4096 /* any other list: env, ports, mounts, items */
 
 typedef struct KeyValue {
         char *key, *value;
@@ -103,18 +103,18 @@ typedef struct ResourceRequirements {
 } ResourceRequirements;
 
 typedef struct SeccompProfile {
-        char *type;              /* "RuntimeDefault", "Unconfined", "Localhost", or NULL */
+        char *type; /* "RuntimeDefault", "Unconfined", "Localhost", or NULL */
         char *localhost_profile;
 } SeccompProfile;
 
-typedef struct SecurityContext { /* of a container */
-        int64_t run_as_user, run_as_group;   /* -1: unset */
-        int run_as_non_root;                 /* -1: unset */
-        int privileged;                      /* likewise */
+typedef struct SecurityContext {           /* of a container */
+        int64_t run_as_user, run_as_group; /* -1: unset */
+        int run_as_non_root;               /* -1: unset */
+        int privileged;                    /* likewise */
         int allow_privilege_escalation;
         int read_only_root_filesystem;
         char **cap_add, **cap_drop;
-        char *proc_mount;                    /* "Default", "Unmasked", or NULL */
+        char *proc_mount; /* "Default", "Unmasked", or NULL */
         SeccompProfile seccomp;
 } SecurityContext;
 
@@ -166,27 +166,28 @@ typedef enum ProjectionKind {
         PROJECTION_UNSUPPORTED,
 } ProjectionKind;
 
-/* One source of files; configMap, secret and downwardAPI volumes are projections with one source. */
+/* One source of files; configMap, secret and downwardAPI volumes are projections with one source.
+ */
 typedef struct Projection {
         ProjectionKind kind;
-        char *object;            /* config map or secret */
+        char *object; /* config map or secret */
         KeyToPath *items;
         size_t n_items;
         bool optional;
         DownwardItem *downward;
         size_t n_downward;
-        char *audience, *path;   /* service account token */
+        char *audience, *path; /* service account token */
         int64_t expiration_s;
-        char *type;              /* the field's name, for messages */
+        char *type; /* the field's name, for messages */
 } Projection;
 
 typedef struct Volume {
         VolumeKind kind;
         char *name;
-        char *type;              /* the source's field name: "emptyDir", "nfs", … */
+        char *type;                /* the source's field name: "emptyDir", "nfs", … */
         char *medium, *size_limit; /* emptyDir */
         char *host_path, *host_path_type;
-        char *claim;             /* persistentVolumeClaim */
+        char *claim; /* persistentVolumeClaim */
         Projection *sources;
         size_t n_sources;
         uint32_t default_mode;
@@ -226,16 +227,16 @@ typedef struct Pod {
         int64_t generation; /* 0 on servers that have none */
         KeyValues labels, annotations;
         int64_t created_us;
-        int64_t deleted_us;      /* deletionTimestamp; 0: not being deleted */
+        int64_t deleted_us;       /* deletionTimestamp; 0: not being deleted */
         int64_t deletion_grace_s; /* -1: none */
         /* spec */
         char *node_name, *service_account, *hostname, *subdomain, *scheduler_name;
         RestartPolicy restart_policy;
-        int64_t grace_s;                 /* terminationGracePeriodSeconds */
-        int64_t active_deadline_s;       /* -1: none */
+        int64_t grace_s;           /* terminationGracePeriodSeconds */
+        int64_t active_deadline_s; /* -1: none */
         bool host_network, host_pid, host_ipc, share_pid, host_users;
         bool set_hostname_as_fqdn, enable_service_links, automount_token_known_off;
-        char *dns_policy;                /* "ClusterFirst", … */
+        char *dns_policy; /* "ClusterFirst", … */
         char **dns_nameservers, **dns_searches;
         KeyValues dns_options;
         HostAlias *host_aliases;
@@ -247,12 +248,12 @@ typedef struct Pod {
         int64_t priority;
         bool has_priority;
         PodSecurity security;
-        Container *containers;           /* init, then main, then ephemeral */
+        Container *containers; /* init, then main, then ephemeral */
         size_t n_init, n_main, n_ephemeral, n_containers;
         Volume *volumes;
         size_t n_volumes;
         KeyValues overhead;
-        ResourceRequirements resources;  /* pod level */
+        ResourceRequirements resources; /* pod level */
         /* status, as last seen in the API */
         char *seen_phase;
         int64_t seen_start_us;
@@ -262,9 +263,10 @@ typedef struct Pod {
         size_t n_seen_containers;
         /* where it came from */
         bool is_static;
-        char *source;                    /* "api", or the manifest's path */
-        char *static_json;               /* of a static pod: the whole object, for its mirror */
-        char *hash;                      /* 16 hex over spec: tells changes of a static pod */
+        char *source;      /* "api", or the manifest's path */
+        char *static_json; /* of a static pod: the whole object, for its mirror */
+        char *hash;        /* 16 hex over spec: tells changes of a static pod */
+        char *json;        /* "metadata":{…},"spec":{…}, to show it again */
 } Pod;
 
 /* value must be a Pod object. -EINVAL with the path of what is wrong. */

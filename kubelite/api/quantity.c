@@ -51,7 +51,7 @@ static bool suffix_decimal(const char *s, int *ret)
         static const struct {
                 const char *name;
                 int power;
-        } names[] = { { "n", -9 }, { "u", -6 }, { "m", -3 }, { "", 0 },  { "k", 3 },
+        } names[] = { { "n", -9 }, { "u", -6 }, { "m", -3 }, { "", 0 },   { "k", 3 },
                       { "M", 6 },  { "G", 9 },  { "T", 12 }, { "P", 15 }, { "E", 18 } };
         int64_t exponent;
 

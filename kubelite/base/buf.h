@@ -15,15 +15,21 @@
  * -EMSGSIZE; so a writer may check once, at its end.
  */
 typedef struct Buf {
-        char *data;  /* NULL while empty */
+        char *data; /* NULL while empty */
         size_t len;
         size_t cap;
         size_t limit; /* 0: none */
         int error;
 } Buf;
 
-#define BUF_INIT { 0 }
-#define BUF_INIT_LIMIT(n) { .limit = (n) }
+#define BUF_INIT                                                                                   \
+        {                                                                                          \
+                0                                                                                  \
+        }
+#define BUF_INIT_LIMIT(n)                                                                          \
+        {                                                                                          \
+                .limit = (n)                                                                       \
+        }
 
 void buf_add(Buf *buf, const void *data, size_t len);
 void buf_add_str(Buf *buf, const char *text);

@@ -152,9 +152,9 @@ static int64_t duration_unit_ns(const char **p)
                 const char *name;
                 int64_t ns;
         } units[] = {
-                { "ns", 1 },          { "us", 1000 },        { "\xc2\xb5s", 1000 },
-                { "\xce\xbcs", 1000 }, { "ms", 1000000 },     { "s", 1000000000 },
-                { "m", 60000000000 }, { "h", 3600000000000 },
+                { "ns", 1 },           { "us", 1000 },         { "\xc2\xb5s", 1000 },
+                { "\xce\xbcs", 1000 }, { "ms", 1000000 },      { "s", 1000000000 },
+                { "m", 60000000000 },  { "h", 3600000000000 },
         };
 
         for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {

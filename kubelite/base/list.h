@@ -10,7 +10,10 @@ typedef struct List {
         struct List *next, *prev;
 } List;
 
-#define LIST_INIT(name) { &(name), &(name) }
+#define LIST_INIT(name)                                                                            \
+        {                                                                                          \
+                &(name), &(name)                                                                   \
+        }
 
 #define container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 

@@ -23,7 +23,7 @@ typedef struct MapEntry {
 struct Map {
         MapEntry *entries;
         uint32_t *slots;
-        size_t n_slots; /* power of two or 0 */
+        size_t n_slots;   /* power of two or 0 */
         size_t n_entries; /* holes included */
         size_t n_live;
         MapFreeFunc free_value;

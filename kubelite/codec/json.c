@@ -18,7 +18,8 @@ static const char *skip_string(const char *at, const char *end)
         return at < end ? at + 1 : end;
 }
 
-/* At least as many as the text has values, near enough: each follows one of these, but the first. */
+/* At least as many as the text has values, near enough: each follows one of these, but the first.
+ */
 static size_t count_values(const char *data, size_t len)
 {
         const char *end = data + len;
@@ -99,8 +100,11 @@ void jw_end(JsonWriter *w)
 /* Length of the valid UTF-8 sequence at p (RFC 3629), 0 for none. */
 static size_t utf8_sequence(const unsigned char *p, size_t left)
 {
-        size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 :
-                   (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+        size_t n = p[0] < 0x80                   ? 1
+                   : p[0] >= 0xc2 && p[0] < 0xe0 ? 2
+                   : (p[0] & 0xf0) == 0xe0       ? 3
+                   : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                 : 0;
 
         if (n == 0 || n > left)
                 return 0;

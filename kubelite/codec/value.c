@@ -42,8 +42,8 @@ ValueType value_type(const Value *v)
 const char *value_type_name(ValueType type)
 {
         static const char *const names[] = {
-                [VALUE_NULL] = "null",      [VALUE_BOOL] = "a boolean",   [VALUE_INT] = "a number",
-                [VALUE_REAL] = "a number",  [VALUE_STRING] = "a string",  [VALUE_ARRAY] = "a list",
+                [VALUE_NULL] = "null",     [VALUE_BOOL] = "a boolean",  [VALUE_INT] = "a number",
+                [VALUE_REAL] = "a number", [VALUE_STRING] = "a string", [VALUE_ARRAY] = "a list",
                 [VALUE_OBJECT] = "a map",
         };
 

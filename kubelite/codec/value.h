@@ -59,7 +59,8 @@ bool value_next(const Value *object, void **iter, const char **ret_key, const Va
 /* Deep equality. */
 bool value_equal(const Value *a, const Value *b);
 
-/* --- building and changing trees (small documents only; large output goes through JsonWriter) --- */
+/* --- building and changing trees (small documents only; large output goes through JsonWriter) ---
+ */
 
 Value *value_new_object(void);
 /* A copy that shares nothing. */

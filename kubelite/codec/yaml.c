@@ -80,10 +80,10 @@ static bool scalar_real(const char *s, double *ret)
 static json_t *scalar_value(const yaml_node_t *node)
 {
         static const char *const nulls[] = { "", "~", "null", "Null", "NULL", NULL };
-        static const char *const trues[] = { "true", "True", "TRUE", "yes", "Yes", "YES",
-                                             "on",   "On",   "ON",   NULL };
-        static const char *const falses[] = { "false", "False", "FALSE", "no", "No", "NO",
-                                              "off",   "Off",   "OFF",   NULL };
+        static const char *const trues[] = { "true", "True", "TRUE", "yes", "Yes",
+                                             "YES",  "on",   "On",   "ON",  NULL };
+        static const char *const falses[] = { "false", "False", "FALSE", "no",  "No",
+                                              "NO",    "off",   "Off",   "OFF", NULL };
         const char *s = (const char *)node->data.scalar.value;
         size_t len = node->data.scalar.length;
         json_int_t integer;

@@ -10,7 +10,8 @@
 struct Loop {
         uv_loop_t uv;
         uv_check_t check;
-        uv_idle_t idle; /* active only while something is deferred, so that the turn does not wait */
+        uv_idle_t
+                idle; /* active only while something is deferred, so that the turn does not wait */
         List deferred;
         List workers_queued;
         unsigned int n_workers;

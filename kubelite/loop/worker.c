@@ -472,11 +472,21 @@ int worker_start(Loop *loop, const WorkerSpec *spec, Worker **ret, KlError **err
         if (!w)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
         *w = (Worker){
-                .loop = loop, .name = spec->name, .body = spec->body, .body_arg = spec->body_arg,
-                .deadline_ms = spec->deadline_ms, .term_grace_ms = spec->term_grace_ms,
-                .outlives_us = spec->outlives_us, .own_group = spec->own_group,
-                .on_out = spec->on_out, .done = spec->done, .data = spec->data,
-                .in_fd = -1, .out_fd = -1, .err_fd = -1, .pass_fd = -1,
+                .loop = loop,
+                .name = spec->name,
+                .body = spec->body,
+                .body_arg = spec->body_arg,
+                .deadline_ms = spec->deadline_ms,
+                .term_grace_ms = spec->term_grace_ms,
+                .outlives_us = spec->outlives_us,
+                .own_group = spec->own_group,
+                .on_out = spec->on_out,
+                .done = spec->done,
+                .data = spec->data,
+                .in_fd = -1,
+                .out_fd = -1,
+                .err_fd = -1,
+                .pass_fd = -1,
                 .out = BUF_INIT_LIMIT(spec->out_max ? spec->out_max : 1),
                 .errors = BUF_INIT_LIMIT(WORKER_STDERR_MAX),
         };

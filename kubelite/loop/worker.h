@@ -22,14 +22,15 @@ typedef struct Worker Worker;
 #define WORKERS_MAX 64
 
 typedef struct WorkerResult {
-        int status;          /* as of waitpid(2) */
-        bool timed_out;      /* the deadline passed: it was killed */
-        bool truncated;      /* it wrote more than the limit; the rest was dropped */
-        const char *out;     /* standard output, NUL-terminated, valid during the call */
+        int status;      /* as of waitpid(2) */
+        bool timed_out;  /* the deadline passed: it was killed */
+        bool truncated;  /* it wrote more than the limit; the rest was dropped */
+        const char *out; /* standard output, NUL-terminated, valid during the call */
         size_t out_len;
-        const char *errors;  /* standard error likewise, at most WORKER_STDERR_MAX bytes */
+        const char *errors; /* standard error likewise, at most WORKER_STDERR_MAX bytes */
         size_t errors_len;
-        int passed_fd;       /* a descriptor that a function worker sent, or -1; KL_STEAL_FD it or it is closed */
+        int passed_fd; /* a descriptor that a function worker sent, or -1; KL_STEAL_FD it or it is
+                          closed */
 } WorkerResult;
 
 #define WORKER_STDERR_MAX 8192
@@ -40,25 +41,25 @@ typedef void (*WorkerFunc)(Worker *worker, WorkerResult *result, void *data);
 typedef int (*WorkerBody)(void *arg);
 
 typedef struct WorkerSpec {
-        const char *name;        /* for logs; a static string */
+        const char *name; /* for logs; a static string */
 
         /* a program … */
-        const char *path;        /* absolute, unless a function is given */
+        const char *path; /* absolute, unless a function is given */
         char *const *argv;
-        char *const *envp;       /* NULL: empty environment but PATH */
+        char *const *envp; /* NULL: empty environment but PATH */
         /* … or a function */
         WorkerBody body;
         void *body_arg;
 
-        const void *input;       /* standard input, copied; NULL: /dev/null */
+        const void *input; /* standard input, copied; NULL: /dev/null */
         size_t input_len;
-        int keep_fds[4];         /* given to the program as 3, 4, …; terminated by 0 (unset) or -1 */
-        const char *cwd;         /* NULL: / */
-        size_t out_max;          /* bytes of standard output to keep */
-        uint64_t deadline_ms;    /* 0 is not allowed: everything ends */
-        uint64_t term_grace_ms;  /* SIGTERM this long before SIGKILL; 0: SIGKILL at once */
-        bool outlives_us;        /* no PDEATHSIG (CNI plugins) */
-        bool own_group;          /* setsid; the deadline kills the process group */
+        int keep_fds[4];      /* given to the program as 3, 4, …; terminated by 0 (unset) or -1 */
+        const char *cwd;      /* NULL: / */
+        size_t out_max;       /* bytes of standard output to keep */
+        uint64_t deadline_ms; /* 0 is not allowed: everything ends */
+        uint64_t term_grace_ms; /* SIGTERM this long before SIGKILL; 0: SIGKILL at once */
+        bool outlives_us;       /* no PDEATHSIG (CNI plugins) */
+        bool own_group;         /* setsid; the deadline kills the process group */
 
         /* Called for each chunk instead of collecting it; may be NULL. */
         void (*on_out)(Worker *worker, const char *data, size_t len, void *data_ptr);

@@ -25,7 +25,7 @@ typedef struct PodContext {
         ObjectCache *objects;
         EventRecorder *events;
         Services *services; /* NULL on a standalone node */
-        ApiClient *api; /* NULL on a standalone node */
+        ApiClient *api;     /* NULL on a standalone node */
 
         const char *node_name, *node_uid; /* the uid is "" until the node is registered */
         const char *root_dir;             /* /var/lib/kubelet */

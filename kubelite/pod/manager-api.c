@@ -7,6 +7,9 @@
 #include "base/log.h"
 #include "base/str.h"
 
+/* Upstream's word for what its own validation refuses. */
+#define REASON_REFUSED "FailedValidation"
+
 /* --- mirror pods --- */
 
 static void seen_mirror_free(void *data)
@@ -117,6 +120,63 @@ static bool is_known_mirror(PodManager *m, const ApiEvent *event)
 
 /* --- pods --- */
 
+static int refused_status(const char *message, PodStatus *ret)
+{
+        KL_AUTOBUF text = BUF_INIT;
+        JsonWriter w = JSON_WRITER(&text);
+
+        jw_str(&w, message);
+        if (buf_error(&text))
+                return -ENOMEM;
+        ret->fields[STATUS_PHASE] = strdup("\"Failed\"");
+        ret->fields[STATUS_REASON] = strdup("\"" REASON_REFUSED "\"");
+        ret->fields[STATUS_MESSAGE] = buf_steal(&text);
+        return ret->fields[STATUS_PHASE] && ret->fields[STATUS_REASON] ? 0 : -ENOMEM;
+}
+
+static int refused_entry(PodManager *m, const ApiEvent *event, const char *message, KlError **err)
+{
+        PodEntry *e = calloc(1, sizeof(*e));
+        PodStatus status = { 0 };
+        int r;
+
+        if (!e || !(e->uid = strdup(event->uid)) || map_set(m->entries, event->uid, e) < 0) {
+                free(e ? e->uid : NULL);
+                free(e);
+                return kl_error_oom(err);
+        }
+        e->manager = m;
+        r = manager_connect(m, e, err);
+        if (r == 0)
+                r = status_sync_target(e->sync, event->namespace, event->name, event->uid);
+        if (r == 0)
+                r = refused_status(message, &status);
+        if (r == 0)
+                status_sync_post(e->sync, &status);
+        pod_status_deinit(&status);
+        return r;
+}
+
+/* A pod that is beyond what this node understands: told so, and taken from the API when its time
+ * has come, since nobody else will. */
+static void refuse_pod(PodManager *m, const ApiEvent *event, const KlError *why)
+{
+        EventObject object = { .api_version = "v1",
+                               .kind = "Pod",
+                               .namespace = event->namespace,
+                               .name = event->name,
+                               .uid = event->uid };
+        KL_AUTOFREE char *message = str_format("Pod was rejected: %s", kl_error_msg(why));
+        KL_AUTOERR err = NULL;
+
+        log_error(event->name, "Pod from the API cannot be run: %s", kl_error_msg(why));
+        event_emit(m->context->events, &object, "Warning", REASON_REFUSED,
+                   "Error validating pod %s_%s(%s) from api: %s", event->name, event->namespace,
+                   event->uid, kl_error_msg(why));
+        if (!message || refused_entry(m, event, message, &err) < 0)
+                log_error(event->name, "Its status cannot be told: %s", kl_error_msg(err));
+}
+
 static void set_pod(PodManager *m, const ApiEvent *event)
 {
         PodEntry *e = manager_entry(m, event->uid);
@@ -124,8 +184,11 @@ static void set_pod(PodManager *m, const ApiEvent *event)
         Pod *pod = NULL;
 
         if (pod_decode(event->object, &pod, &err) < 0) {
-                log_error(event->name, "Pod from the API cannot be decoded, ignoring: %s",
-                          kl_error_msg(err));
+                if (!e)
+                        refuse_pod(m, event, err);
+                e = manager_entry(m, event->uid);
+                if (e && !e->worker && value_path(event->object, "metadata.deletionTimestamp"))
+                        status_sync_delete(e->sync);
                 return;
         }
         if (!pod->uid) {
@@ -175,6 +238,11 @@ static void on_event(ApiWatch *watch, const ApiEvent *event, void *data)
         PodManager *m = data;
         const Value *annotations = value_path(event->object, "metadata.annotations");
         const char *mirror = value_get_str(annotations, MIRROR_ANNOTATION);
+
+        /* One that somebody deletes is no mirror of anything any more: it is removed, and made
+         * anew. */
+        if (mirror && value_path(event->object, "metadata.deletionTimestamp"))
+                mirror = "";
 
         switch (event->type) {
         case API_EVENT_SET:

@@ -64,6 +64,8 @@ void manager_tell_mirror(PodManager *m, PodEntry *e);
 void manager_drop_orphan_mirrors(PodManager *m);
 
 /* manager.c */
+/* Makes the entry's way to the API; it has no target yet. */
+int manager_connect(PodManager *m, PodEntry *e, KlError **err);
 /* Starts a worker; pod is consumed. */
 void manager_add_pod(PodManager *m, Pod *pod);
 PodEntry *manager_entry(PodManager *m, const char *uid);

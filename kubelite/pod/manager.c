@@ -163,11 +163,16 @@ static const MirrorEvents mirror_events = {
         .refused = on_mirror_refused,
 };
 
+int manager_connect(PodManager *m, PodEntry *e, KlError **err)
+{
+        return status_sync_new(m->context->loop, m->context->api, &sync_events, e, &e->sync, err);
+}
+
 static int entry_connect(PodManager *m, PodEntry *e, const Pod *pod, KlError **err)
 {
         if (!m->context->api)
                 return 0;
-        KL_TRY(status_sync_new(m->context->loop, m->context->api, &sync_events, e, &e->sync, err));
+        KL_TRY(manager_connect(m, e, err));
         if (!pod->is_static)
                 return status_sync_target(e->sync, pod->namespace, pod->name, pod->uid);
         return mirror_new(m->context->loop, m->context->api, pod, m->context->node_name,

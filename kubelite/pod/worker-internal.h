@@ -71,7 +71,7 @@ struct PodWorker {
 
         bool terminating, rejected;
         bool over_before; /* its phase was terminal when the termination began */
-        int64_t grace_s; /* of the termination */
+        int64_t grace_s;  /* of the termination */
         char *rejected_reason, *rejected_message;
         int64_t start_us;
         ConditionMemory conditions[CONDITION_COUNT];

@@ -146,7 +146,7 @@ Healthz *healthz_free(Healthz *h)
 {
         if (!h)
                 return NULL;
-        list_for_each(c, &h->connections, HealthzConnection, link)
+        list_for_each (c, &h->connections, HealthzConnection, link)
                 connection_free(c);
         watch_free(h->watch);
         kl_close(h->fd);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The atomic writer. Files live in a directory of their own, `..<time>.<random>`; `..data` points to the
- * one in force and is replaced by rename; what users see are links through `..data`, one for each
- * first path component, which need no change when contents change.
+ * The atomic writer. Files live in a directory of their own, `..<time>.<random>`; `..data` points
+ * to the one in force and is replaced by rename; what users see are links through `..data`, one for
+ * each first path component, which need no change when contents change.
  */
 
 #include "volume/volume-internal.h"
@@ -120,8 +120,8 @@ static int write_file(int data, const AtomicFile *f, int64_t gid)
         r = fd_write_all(fd, f->data, f->len);
         if (r < 0)
                 return r;
-        if ((gid >= 0 || f->uid >= 0) &&
-            fchown(fd, f->uid >= 0 ? (uid_t)f->uid : (uid_t)-1, gid >= 0 ? (gid_t)gid : (gid_t)-1) < 0)
+        if ((gid >= 0 || f->uid >= 0) && fchown(fd, f->uid >= 0 ? (uid_t)f->uid : (uid_t)-1,
+                                                gid >= 0 ? (gid_t)gid : (gid_t)-1) < 0)
                 return -errno;
         return fchmod(fd, file_mode(f, gid)) < 0 ? -errno : 0;
 }

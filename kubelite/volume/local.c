@@ -146,8 +146,12 @@ static void host_path_start(VolumeSetup *s)
 {
         KL_AUTOERR err = NULL;
         WorkerSpec spec = {
-                .name = "hostPath", .body = host_path_body, .body_arg = s,
-                .deadline_ms = HOST_PATH_DEADLINE_MS, .done = on_host_path, .data = s,
+                .name = "hostPath",
+                .body = host_path_body,
+                .body_arg = s,
+                .deadline_ms = HOST_PATH_DEADLINE_MS,
+                .done = on_host_path,
+                .data = s,
         };
 
         if (!host_path_type(s->volume->host_path_type)) {

@@ -2,8 +2,8 @@
 
 /*
  * configMap, secret, downwardAPI and projected volumes: files gathered from sources, written by
- * the atomic writer whenever one of them changes. A source that goes missing or is refused later leaves the files
- * as they are.
+ * the atomic writer whenever one of them changes. A source that goes missing or is refused later
+ * leaves the files as they are.
  */
 
 #include "volume/volume-internal.h"
@@ -116,7 +116,8 @@ static int add_downward(VolumeSetup *s, const Projection *source, Payload *to, K
                 const DownwardItem *item = &source->downward[i];
                 KL_AUTOBUF text = BUF_INIT;
 
-                KL_TRY(pod_field_resolve(s->set->pod, s->set->facts, &item->from, NULL, &text, err));
+                KL_TRY(pod_field_resolve(s->set->pod, s->set->facts, &item->from, NULL, &text,
+                                         err));
                 if (buf_error(&text))
                         return kl_error_oom(err);
                 KL_TRY(payload_add(to, item->path, buf_str(&text), text.len,
@@ -243,10 +244,9 @@ static int reference_sources(VolumeSetup *s, KlError **err)
                 bool secret = source->kind == PROJECTION_SECRET;
 
                 if ((secret || source->kind == PROJECTION_CONFIG_MAP) && !s->refs[i])
-                        KL_TRY(object_ref_new(volumes->objects,
-                                              secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP,
-                                              pod->namespace, source->object, on_object, s,
-                                              &s->refs[i], err));
+                        KL_TRY(object_ref_new(
+                                volumes->objects, secret ? OBJECT_SECRET : OBJECT_CONFIG_MAP,
+                                pod->namespace, source->object, on_object, s, &s->refs[i], err));
                 if (source->kind == PROJECTION_TOKEN && !s->tokens[i])
                         KL_TRY(token_new(volumes, pod, source, on_token, s, &s->tokens[i], err));
         }

@@ -69,8 +69,7 @@ static int remove_pod_dir(const char *dir)
         int r;
 
         for (size_t i = strv_len(mounts); i-- > 0;) {
-                if (umount2(mounts[i], UMOUNT_NOFOLLOW) < 0 && errno != EINVAL &&
-                    errno != ENOENT) {
+                if (umount2(mounts[i], UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT) {
                         dprintf(STDERR_FILENO, "unmount '%s': %s", mounts[i], strerror(errno));
                         return 1;
                 }
@@ -118,8 +117,12 @@ static void teardown_start(PodVolumes *set)
         KL_AUTOFREE char *dir = str_format("%s/pods/%s", set->volumes->root_dir, set->pod->uid);
         KL_AUTOERR err = NULL;
         WorkerSpec spec = {
-                .name = "volume teardown", .body = teardown_body, .body_arg = dir,
-                .deadline_ms = TEARDOWN_DEADLINE_MS, .done = on_torn_down, .data = set,
+                .name = "volume teardown",
+                .body = teardown_body,
+                .body_arg = dir,
+                .deadline_ms = TEARDOWN_DEADLINE_MS,
+                .done = on_torn_down,
+                .data = set,
         };
 
         if (!dir || worker_start(set->volumes->loop, &spec, &set->teardown, &err) < 0)
@@ -183,8 +186,12 @@ int volumes_collect(Volumes *volumes, char *const *live, KlError **err)
         KL_AUTOFREE char *dir = str_format("%s/pods", volumes->root_dir);
         Collect collect = { .pods_dir = dir, .live = (char **)(uintptr_t)live };
         WorkerSpec spec = {
-                .name = "volume collector", .body = collect_body, .body_arg = &collect,
-                .deadline_ms = COLLECT_DEADLINE_MS, .done = on_collected, .data = volumes,
+                .name = "volume collector",
+                .body = collect_body,
+                .body_arg = &collect,
+                .deadline_ms = COLLECT_DEADLINE_MS,
+                .done = on_collected,
+                .data = volumes,
         };
 
         if (!dir)

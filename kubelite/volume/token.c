@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Service account tokens by TokenRequest, bound to the pod. Refreshed at 80 % of their life or after
- * a day, with jitter (pkg/kubelet/token/token_manager.go); a refresh that fails keeps the old token
- * and is tried again.
+ * Service account tokens by TokenRequest, bound to the pod. Refreshed at 80 % of their life or
+ * after a day, with jitter (pkg/kubelet/token/token_manager.go); a refresh that fails keeps the old
+ * token and is tried again.
  */
 
 #include "volume/volume-internal.h"
@@ -92,8 +92,12 @@ static void on_response(ApiRequest *request, const ApiResponse *response, void *
 
 static void token_ask(Token *t)
 {
-        ApiCall call = { .method = "POST", .path = t->path, .body = t->body,
-                         .body_len = strlen(t->body), .critical = true, .done = on_response,
+        ApiCall call = { .method = "POST",
+                         .path = t->path,
+                         .body = t->body,
+                         .body_len = strlen(t->body),
+                         .critical = true,
+                         .done = on_response,
                          .data = t };
         KL_AUTOERR err = NULL;
 
@@ -126,8 +130,8 @@ static char *token_body(const Pod *pod, const Projection *source)
         return buf_steal(&body);
 }
 
-int token_new(Volumes *volumes, const Pod *pod, const Projection *source, TokenFunc func, void *data,
-              Token **ret, KlError **err)
+int token_new(Volumes *volumes, const Pod *pod, const Projection *source, TokenFunc func,
+              void *data, Token **ret, KlError **err)
 {
         Token *t = calloc(1, sizeof(*t));
         const char *account = str_empty(pod->service_account) ? "default" : pod->service_account;

@@ -28,11 +28,11 @@ struct VolumeSetup {
         PodVolumes *set;
         const Volume *volume;
         SetupState state;
-        char *path;           /* on the host */
-        int fd;               /* O_PATH of it, where opening may block; else -1 */
+        char *path; /* on the host */
+        int fd;     /* O_PATH of it, where opening may block; else -1 */
         char *error;
-        ObjectRef **refs;     /* parallel to volume->sources; NULL where a source needs none */
-        Token **tokens;       /* likewise */
+        ObjectRef **refs; /* parallel to volume->sources; NULL where a source needs none */
+        Token **tokens;   /* likewise */
         Worker *worker;
 };
 
@@ -90,8 +90,8 @@ int atomic_write(const char *dir, const AtomicFile *files, size_t n, int64_t gid
 
 typedef void (*TokenFunc)(void *data);
 
-int token_new(Volumes *volumes, const Pod *pod, const Projection *source, TokenFunc func, void *data,
-              Token **ret, KlError **err);
+int token_new(Volumes *volumes, const Pod *pod, const Projection *source, TokenFunc func,
+              void *data, Token **ret, KlError **err);
 Token *token_free(Token *token);
 /* NULL while there is none; token_error then says why not, or "" while it is asked for. */
 const char *token_text(const Token *token);

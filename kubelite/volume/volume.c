@@ -289,7 +289,8 @@ void pod_volumes_update(PodVolumes *set, const Pod *pod, const PodFacts *facts)
                 const Volume *volume = pod_volume(pod, s->volume->name);
                 const VolumeOps *ops;
 
-                /* A pod's volumes never change in the API; without its volume the old text is kept from use. */
+                /* A pod's volumes never change in the API; without its volume the old text is kept
+                 * from use. */
                 if (!volume || volume->n_sources != s->volume->n_sources)
                         continue;
                 s->volume = volume;
@@ -388,8 +389,7 @@ int pod_volume_open(const PodVolumes *set, const char *name, const char *sub_pat
 
         if (!s || s->state != SETUP_READY)
                 return kl_error(err, -ENOENT, NULL, "volume '%s' is not set up", name);
-        root = s->fd >= 0 ? fcntl(s->fd, F_DUPFD_CLOEXEC, 3)
-                          : open(s->path, O_PATH | O_CLOEXEC);
+        root = s->fd >= 0 ? fcntl(s->fd, F_DUPFD_CLOEXEC, 3) : open(s->path, O_PATH | O_CLOEXEC);
         if (root < 0)
                 return kl_error_errno(err, -errno, NULL, "open volume '%s'", name);
         if (!sub_path)

@@ -8,10 +8,11 @@
 #include "loop/loop.h"
 
 /*
- * A pod's volumes on this node: beneath <root-dir>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>,
- * as upstream lays them out. Contents from the API (config maps, secrets, downward API, tokens) are
- * written atomically and kept up to date for as long as the set exists; secrets, tokens and memory volumes
- * live on tmpfs only. Whatever may block runs in a worker.
+ * A pod's volumes on this node: beneath
+ * <root-dir>/pods/<uid>/volumes/kubernetes.io~<plugin>/<name>, as upstream lays them out. Contents
+ * from the API (config maps, secrets, downward API, tokens) are written atomically and kept up to
+ * date for as long as the set exists; secrets, tokens and memory volumes live on tmpfs only.
+ * Whatever may block runs in a worker.
  */
 typedef struct Volumes Volumes;       /* the room, one a daemon */
 typedef struct PodVolumes PodVolumes; /* the set of one pod */
@@ -60,13 +61,14 @@ const char *pod_volume_path(const PodVolumes *set, const char *name);
 
 /*
  * Opens what a VolumeMount names, for handing to the runtime: the volume's root or its subPath
- * (made if missing, resolved inside the volume whatever its content does). sub_path is already expanded, NULL for none. An O_PATH
- * descriptor, or negative.
+ * (made if missing, resolved inside the volume whatever its content does). sub_path is already
+ * expanded, NULL for none. An O_PATH descriptor, or negative.
  */
 int pod_volume_open(const PodVolumes *set, const char *name, const char *sub_path, bool read_only,
                     KlError **err);
 
-/* Unmounts and removes everything of the pod's directory; ends in VOLUMES_GONE, retried until it works. */
+/* Unmounts and removes everything of the pod's directory; ends in VOLUMES_GONE, retried until it
+ * works. */
 void pod_volumes_teardown(PodVolumes *set);
 
 /* Directories under <root-dir>/pods of uids that are not in `live`: torn down in the background. */

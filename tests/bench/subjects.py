@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -38,11 +39,17 @@ class Ours:
     def __init__(self, cluster, plugins, build, verbosity=None):
         flags = [f"--v={verbosity}"] if verbosity else []
         self.node = Node("bench-ours", cluster=cluster, plugins=plugins, flags=flags,
-                         config={"registryPullQPS": 0}, expect_leaks=True)
+                         config={"registryPullQPS": 0}, start=False, expect_leaks=True)
         self.name, self.build = self.node.name, build
 
     def __enter__(self):
         self.node.__enter__()
+        try:
+            _in_memory(self.node.dir / "state")
+            self.node.start()
+        except BaseException:
+            self.node.__exit__(*sys.exc_info())
+            raise
         return self
 
     def __exit__(self, *exc):
@@ -111,6 +118,7 @@ class Peer:
     def _prepare(self):
         for name in ("root", "state", "kubelet", "net.d", "bin", "cni-data"):
             (self.dir / name).mkdir()
+        _in_memory(self.dir / "state")
         cgroups.make(self.cgroup)
         for name in ("containerd-shim-runc-v2", "runc"):
             (self.dir / "bin" / name).symlink_to(self.programs[name])
@@ -199,6 +207,11 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
 
     def installed(self):
         return {n: p.stat().st_size for n, p in self.programs.items() if n != "ctr"}
+
+
+def _in_memory(directory):
+    """What is in /run where a node is installed is not on a disk here either."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "bench", directory], check=True)
 
 
 def _ready(node):

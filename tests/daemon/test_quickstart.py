@@ -2,6 +2,7 @@
 """manifests/quickstart.sh, as a newcomer calls it; in a network namespace, with directories of the test's own."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -11,7 +12,6 @@ import pytest
 
 from support import build, cgroups, images, scratch
 from support.netns import NetNs
-from support.process import Process  # noqa: F401  (documents that nothing here is started by hand)
 
 SCRIPT = build.ROOT / "manifests" / "quickstart.sh"
 BRIDGE = "klquickstart"
@@ -84,6 +84,15 @@ def quickstart():
 def _mounted_elsewhere(name):
     """A namespace that another test's node holds at this time."""
     return any(name in p for p in map(str, Path("/tmp").glob("klt-*/state/pods/*")))
+
+
+def packages(path, variable):
+    return set(re.search(rf'^{variable}="([^"]*)"', path.read_text(), re.M)[1].split())
+
+
+def test_packages_agree_with_those_of_the_tests():
+    assert packages(SCRIPT, "PACKAGES") - {"busybox-static"} == \
+        packages(build.ROOT / "tests" / "run.sh", "BUILD_PACKAGES") - {"libcmocka-dev"}
 
 
 @pytest.mark.skipif(build.sanitized(), reason="kernel: once is enough")

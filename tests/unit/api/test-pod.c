@@ -75,7 +75,8 @@ static void test_errors(void **state)
                   "spec.containers[1].name: 'c' is there twice" },
                 { HEAD C "  restartPolicy: Sometimes\n",
                   "spec.restartPolicy: 'Sometimes' is none of Always, OnFailure, Never" },
-                { HEAD "  containers: [{name: c, image: x, volumeMounts: [{name: v, mountPath: /x}]}]\n",
+                { HEAD
+                  "  containers: [{name: c, image: x, volumeMounts: [{name: v, mountPath: /x}]}]\n",
                   "spec.containers[0].volumeMounts[0].name: there is no volume 'v'" },
                 { HEAD "  containers: [{name: c, image: x, resources: {limits: {cpu: lots}}}]\n",
                   "spec.containers[0].resources.limits.cpu: 'lots' is no quantity" },

@@ -27,8 +27,8 @@ static void test_values(void **state)
                 { ".5", 1, 500 },
                 { "9999999999999Ei", INT64_MAX, INT64_MAX },
         };
-        static const char *const bad[] = { "", "x", "1x", "1 ", "--1", "1.2.3", "Ki", "1KiB", "e3",
-                                           "1e", "1e999", "." };
+        static const char *const bad[] = { "",   "x",    "1x", "1 ", "--1",   "1.2.3",
+                                           "Ki", "1KiB", "e3", "1e", "1e999", "." };
         int64_t value;
 
         for (size_t i = 0; i < ELEMENTS(good); i++) {

@@ -10,10 +10,17 @@ static void test_numbers(void **state)
                 int result;
                 int64_t value;
         } cases[] = {
-                { "0", 0, 0 },        { "-5", 0, -5 },       { "100", 0, 100 },
-                { "101", -ERANGE, 0 }, { "-101", -ERANGE, 0 }, { "", -EINVAL, 0 },
-                { "-", -EINVAL, 0 },  { "1x", -EINVAL, 0 },  { " 1", -EINVAL, 0 },
-                { "+1", -EINVAL, 0 }, { "99999999999999999999", -ERANGE, 0 },
+                { "0", 0, 0 },
+                { "-5", 0, -5 },
+                { "100", 0, 100 },
+                { "101", -ERANGE, 0 },
+                { "-101", -ERANGE, 0 },
+                { "", -EINVAL, 0 },
+                { "-", -EINVAL, 0 },
+                { "1x", -EINVAL, 0 },
+                { " 1", -EINVAL, 0 },
+                { "+1", -EINVAL, 0 },
+                { "99999999999999999999", -ERANGE, 0 },
         };
 
         for (size_t i = 0; i < ELEMENTS(cases); i++) {

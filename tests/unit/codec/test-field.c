@@ -79,8 +79,10 @@ static void test_errors_name_the_path(void **state)
         size_t len;
         bool b;
 
-        expect(field_str(&f->root, "n", f->arena, &s, &err), &err, "n: expected a string, got a number");
-        expect(field_int(&f->root, "r", 0, 1, &n, &err), &err, "r: expected an integer, got a number");
+        expect(field_str(&f->root, "n", f->arena, &s, &err), &err,
+               "n: expected a string, got a number");
+        expect(field_int(&f->root, "r", 0, 1, &n, &err), &err,
+               "r: expected an integer, got a number");
         expect(field_int(&f->root, "n", 8, 9, &n, &err), &err, "n: 7 is not in 8-9");
         expect(field_bool(&f->root, "s", &b, &err), &err, "s: expected a boolean, got a string");
         expect(field_strv(&f->root, "mixed", f->arena, &v, &err), &err,

@@ -17,7 +17,9 @@ static void test_round_trip(void **state)
 
 static void test_errors_say_where(void **state)
 {
-        static const char *const bad[] = { "", "{", "[1,]", "{\"a\":1,}", "nul", "\"\xff\"", "1 2" };
+        static const char *const bad[] = {
+                "", "{", "[1,]", "{\"a\":1,}", "nul", "\"\xff\"", "1 2"
+        };
         Value *v = NULL;
 
         for (size_t i = 0; i < ELEMENTS(bad); i++) {
@@ -61,7 +63,8 @@ static void test_writer(void **state)
 /* What is no UTF-8 becomes U+FFFD, so that the result always parses. */
 static void test_writer_mends_utf8(void **state)
 {
-        static const char *const texts[] = { "\xff", "a\xc3", "\xed\xa0\x80", "\xf5\x80\x80\x80",
+        static const char *const texts[] = { "\xff",         "a\xc3",
+                                             "\xed\xa0\x80", "\xf5\x80\x80\x80",
                                              "\xe0\x80\x80", "ok \xc3\xa9 \xe2\x82\xac" };
 
         for (size_t i = 0; i < ELEMENTS(texts); i++) {

@@ -101,8 +101,12 @@ static void test_missing_program(void **state)
 {
         Run run = { 0 };
         char *argv[] = { (char *)"x", NULL };
-        WorkerSpec spec = { .name = "x", .path = "/no/such", .argv = argv, .deadline_ms = 1000,
-                            .done = on_done, .data = &run };
+        WorkerSpec spec = { .name = "x",
+                            .path = "/no/such",
+                            .argv = argv,
+                            .deadline_ms = 1000,
+                            .done = on_done,
+                            .data = &run };
 
         assert_int_equal(loop_new(&run.loop, NULL), 0);
         assert_int_equal(worker_start(run.loop, &spec, &run.worker, NULL), 0);
@@ -157,8 +161,12 @@ static void test_freeing_kills(void **state)
 {
         char *argv[] = { (char *)"sleep", (char *)"100", NULL };
         Run run = { 0 };
-        WorkerSpec spec = { .name = "sleep", .path = "/bin/sleep", .argv = argv,
-                            .deadline_ms = 100000, .done = on_done, .data = &run };
+        WorkerSpec spec = { .name = "sleep",
+                            .path = "/bin/sleep",
+                            .argv = argv,
+                            .deadline_ms = 100000,
+                            .done = on_done,
+                            .data = &run };
         pid_t pid;
 
         assert_int_equal(loop_new(&run.loop, NULL), 0);
@@ -188,8 +196,12 @@ static void test_queue(void **state)
 {
         char *argv[] = { (char *)"true", NULL };
         Many many = { 0 };
-        WorkerSpec spec = { .name = "true", .path = "/bin/true", .argv = argv,
-                            .deadline_ms = 20000, .done = on_one_of_many, .data = &many };
+        WorkerSpec spec = { .name = "true",
+                            .path = "/bin/true",
+                            .argv = argv,
+                            .deadline_ms = 20000,
+                            .done = on_one_of_many,
+                            .data = &many };
 
         assert_int_equal(loop_new(&many.loop, NULL), 0);
         for (int i = 0; i < 2 * WORKERS_MAX; i++) {

@@ -19,7 +19,8 @@ static void check(const char *spec, const char *reason, const char *message)
         char *unsafe[] = { (char *)"kernel.shm*", NULL };
         PodContext context = { .facts = { .allocatable_cpu_milli = 2000,
                                           .allocatable_memory = 1 << 30 },
-                               .capacity_pods = 110, .node_labels = { &label, 1 },
+                               .capacity_pods = 110,
+                               .node_labels = { &label, 1 },
                                .allowed_unsafe_sysctls = unsafe };
         KL_AUTOFREE char *text = NULL;
         const char *got = NULL;

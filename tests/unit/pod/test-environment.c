@@ -18,9 +18,9 @@ static void test_expansion(void **state)
         static const struct {
                 const char *in, *out;
         } cases[] = {
-                { "$(A)-$(B)", "1-two" }, { "$$(A)", "$(A)" },   { "$(C)", "$(C)" },
-                { "$(A", "$(A" },         { "$A", "$A" },        { "$$$(A)", "$1" },
-                { "100%$", "100%$" },     { "$()", "$()" },      { "", "" },
+                { "$(A)-$(B)", "1-two" }, { "$$(A)", "$(A)" }, { "$(C)", "$(C)" },
+                { "$(A", "$(A" },         { "$A", "$A" },      { "$$$(A)", "$1" },
+                { "100%$", "100%$" },     { "$()", "$()" },    { "", "" },
         };
 
         for (size_t i = 0; i < ELEMENTS(cases); i++) {
@@ -56,15 +56,17 @@ static void test_build_order(void **state)
                 "    - {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n"
                 "    - {name: MEM, valueFrom: {resourceFieldRef: {resource: limits.memory, "
                 "divisor: 1Mi}}}\n"
-                "    - {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}\n");
+                "    - {name: APP, valueFrom: {fieldRef: {fieldPath: "
+                "\"metadata.labels['app']\"}}}\n");
         PodFacts facts = { .node_name = "n1" };
-        EnvInput in = { .pod = pod, .container = pod->containers, .facts = &facts,
-                        .lookup = nothing };
+        EnvInput in = {
+                .pod = pod, .container = pod->containers, .facts = &facts, .lookup = nothing
+        };
         KL_AUTOSTRV env = NULL;
         KL_AUTOERR err = NULL;
         static const char *const expected[] = {
                 "PATH=/mine", "WHO=$(POD)", "POD=web", "LATE=web./mine",
-                "CPU=2", "MEM=64", "APP=web", NULL,
+                "CPU=2",      "MEM=64",     "APP=web", NULL,
         };
 
         assert_int_equal(environment_build(&in, &env, &err), 0);
@@ -93,8 +95,9 @@ static void test_missing_object(void **state)
                 "    - {name: O, valueFrom: {secretKeyRef: {name: s, key: k, optional: true}}}\n"
                 "    - {name: X, valueFrom: {configMapKeyRef: {name: m, key: k}}}\n");
         PodFacts facts = { .node_name = "n1" };
-        EnvInput in = { .pod = pod, .container = pod->containers, .facts = &facts,
-                        .lookup = nothing };
+        EnvInput in = {
+                .pod = pod, .container = pod->containers, .facts = &facts, .lookup = nothing
+        };
         KL_AUTOSTRV env = NULL;
         KL_AUTOERR err = NULL;
 
@@ -105,10 +108,8 @@ static void test_missing_object(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_expansion),
-                cmocka_unit_test(test_strict_expansion),
-                cmocka_unit_test(test_build_order),
-                cmocka_unit_test(test_image_below_the_pod),
+                cmocka_unit_test(test_expansion),      cmocka_unit_test(test_strict_expansion),
+                cmocka_unit_test(test_build_order),    cmocka_unit_test(test_image_below_the_pod),
                 cmocka_unit_test(test_missing_object),
         };
 

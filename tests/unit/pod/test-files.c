@@ -9,15 +9,17 @@
 
 #define CONTAINERS "  containers: [{name: c, image: x}]\n"
 
-static const char host_resolv[] = "# c\nnameserver 9.9.9.9\nnameserver 8.8.8.8\nsearch corp.example\n"
-                                  "options timeout:1\n";
+static const char host_resolv[] =
+        "# c\nnameserver 9.9.9.9\nnameserver 8.8.8.8\nsearch corp.example\n"
+        "options timeout:1\n";
 
 static char *resolv(const char *spec, bool *cut)
 {
         KL_AUTOFREE char *yaml = str_format(POD_HEAD "spec:\n" CONTAINERS "%s", spec);
         KL_AUTO(pod_free) Pod *pod = pod_literal(yaml);
         char *dns[] = { (char *)"10.96.0.10", NULL };
-        DnsSettings settings = { .cluster_dns = dns, .cluster_domain = "cluster.local",
+        DnsSettings settings = { .cluster_dns = dns,
+                                 .cluster_domain = "cluster.local",
                                  .host_resolv = host_resolv };
         Buf text = BUF_INIT;
 
@@ -30,9 +32,8 @@ static void test_policies(void **state)
         static const struct {
                 const char *spec, *expected;
         } cases[] = {
-                { "",
-                  "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\n"
-                  "nameserver 10.96.0.10\noptions ndots:5\n" },
+                { "", "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\n"
+                      "nameserver 10.96.0.10\noptions ndots:5\n" },
                 { "  dnsPolicy: Default\n",
                   "search corp.example\nnameserver 9.9.9.9\nnameserver 8.8.8.8\n"
                   "options timeout:1\n" },
@@ -72,9 +73,9 @@ static void test_limits(void **state)
 
 static void test_hosts(void **state)
 {
-        KL_AUTO(pod_free) Pod *pod = pod_literal(
-                POD_HEAD "spec:\n" CONTAINERS "  hostname: h\n  subdomain: s\n"
-                         "  hostAliases: [{ip: 1.2.3.4, hostnames: [foo, bar]}]\n");
+        KL_AUTO(pod_free) Pod *pod =
+                pod_literal(POD_HEAD "spec:\n" CONTAINERS "  hostname: h\n  subdomain: s\n"
+                                     "  hostAliases: [{ip: 1.2.3.4, hostnames: [foo, bar]}]\n");
         KL_AUTOFREE char *hostname = NULL;
         KL_AUTOFREE char *domain = NULL;
         KL_AUTOBUF text = BUF_INIT;
@@ -90,9 +91,10 @@ static void test_hosts(void **state)
 
 static void test_long_names(void **state)
 {
-        KL_AUTO(pod_free) Pod *pod = pod_literal(
-                "metadata: {name: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbb}\n"
-                "spec:\n" CONTAINERS);
+        KL_AUTO(pod_free) Pod *pod =
+                pod_literal("metadata: {name: "
+                            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbb}\n"
+                            "spec:\n" CONTAINERS);
         KL_AUTOFREE char *hostname = NULL;
         KL_AUTOFREE char *domain = NULL;
 
@@ -103,9 +105,9 @@ static void test_long_names(void **state)
 static void test_fqdn_too_long(void **state)
 {
         KL_AUTO(pod_free) Pod *pod = pod_literal(
-                POD_HEAD "spec:\n" CONTAINERS
-                         "  setHostnameAsFQDN: true\n"
-                         "  subdomain: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n");
+                POD_HEAD
+                "spec:\n" CONTAINERS "  setHostnameAsFQDN: true\n"
+                "  subdomain: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n");
         KL_AUTOFREE char *hostname = NULL;
         KL_AUTOFREE char *domain = NULL;
         KL_AUTOERR err = NULL;
@@ -118,8 +120,8 @@ static void test_fqdn_too_long(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_policies),  cmocka_unit_test(test_limits),
-                cmocka_unit_test(test_hosts),     cmocka_unit_test(test_long_names),
+                cmocka_unit_test(test_policies),      cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_hosts),         cmocka_unit_test(test_long_names),
                 cmocka_unit_test(test_fqdn_too_long),
         };
 

@@ -19,8 +19,9 @@ typedef struct Case {
 static void case_init(Case *t, size_t n)
 {
         memset(t, 0, sizeof(*t));
-        t->in = (PlanInput){ .now_ms = 1000, .network_available = true, .containers = t->c,
-                             .n_containers = n };
+        t->in = (PlanInput){
+                .now_ms = 1000, .network_available = true, .containers = t->c, .n_containers = n
+        };
         for (size_t i = 0; i < n; i++)
                 t->c[i].kind = CONTAINER_MAIN;
 }
@@ -39,8 +40,8 @@ static void case_ready(Case *t, size_t n)
 static const char *plan_text(Case *t)
 {
         static const char *const names[] = {
-                "volumes", "sandbox", "network", "no-network", "image", "start", "stop",
-                "backoff", "del-network", "destroy", "teardown", "finish",
+                "volumes", "sandbox", "network",     "no-network", "image",    "start",
+                "stop",    "backoff", "del-network", "destroy",    "teardown", "finish",
         };
         static char text[512];
         size_t len = 0;
@@ -137,8 +138,9 @@ static void test_init_container_fails(void **state)
         Case t;
 
         case_ready(&t, 2);
-        t.c[0] = (PlanContainer){ .kind = CONTAINER_INIT, .run = RUN_EXITED, .exit_code = 4,
-                                  .image = IMAGE_READY };
+        t.c[0] = (PlanContainer){
+                .kind = CONTAINER_INIT, .run = RUN_EXITED, .exit_code = 4, .image = IMAGE_READY
+        };
         assert_string_equal(plan_text(&t), "start0");
         t.in.restart_policy = RESTART_NEVER;
         assert_true(pod_plan_is_complete(&t.in));

@@ -27,7 +27,8 @@ static void test_completion(void **state)
         assert_int_equal(decode(yaml, &b, NULL), 0);
         assert_int_equal(decode("kind: Pod\nmetadata: {name: web}\n"
                                 "spec: {containers: [{name: c, image: y}]}\n",
-                                &other, NULL), 0);
+                                &other, NULL),
+                         0);
         assert_string_equal(a->name, "web-node1");
         assert_string_equal(a->namespace, "default");
         assert_string_equal(a->node_name, "node1");
@@ -58,7 +59,8 @@ static void test_references(void **state)
         refused(C "  volumes: [{name: v, configMap: {name: s}}]\n", "spec.volumes[0].configMap:");
         refused(C "  volumes: [{name: v, persistentVolumeClaim: {claimName: s}}]\n",
                 "spec.volumes[0].persistentVolumeClaim:");
-        refused(C "  volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}]\n",
+        refused(C "  volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: "
+                  "t}}]}}]\n",
                 "spec.volumes[0].projected.sources[0].serviceAccountToken:");
         refused("  containers: [{name: c, image: x, envFrom: [{secretRef: {name: s}}]}]\n",
                 "spec.containers{c}.envFrom[0].secretRef:");

@@ -23,8 +23,11 @@ static void fixture_init(Fixture *f, const char *spec)
         f->pod = pod_literal(yaml);
         for (size_t i = 0; i < f->pod->n_containers; i++)
                 f->views[i].spec = &f->pod->containers[i];
-        f->view = (PodView){ .pod = f->pod, .containers = f->views, .conditions = f->conditions,
-                             .start_us = 1000000, .now_us = 2000000 };
+        f->view = (PodView){ .pod = f->pod,
+                             .containers = f->views,
+                             .conditions = f->conditions,
+                             .start_us = 1000000,
+                             .now_us = 2000000 };
 }
 
 static void render(Fixture *f)
@@ -42,9 +45,11 @@ static void fixture_deinit(Fixture *f)
 static void set_exited(ContainerView *c, int exit_code)
 {
         c->run = RUN_EXITED;
-        c->current = (RunRecord){ .id = (char *)"abc", .exit_code = exit_code,
+        c->current = (RunRecord){ .id = (char *)"abc",
+                                  .exit_code = exit_code,
                                   .reason = exit_code ? "Error" : "Completed",
-                                  .started_us = 3000000, .finished_us = 4000000 };
+                                  .started_us = 3000000,
+                                  .finished_us = 4000000 };
         c->ready = c->started = false;
 }
 
@@ -85,10 +90,9 @@ static void test_simple_pod(void **state)
         render(&f);
         assert_string_equal(f.status.fields[STATUS_PHASE], "\"Running\"");
         assert_string_equal(f.status.fields[STATUS_POD_IPS], "[{\"ip\":\"10.0.0.2\"}]");
-        assert_true(has(f.status.fields[STATUS_CONDITIONS],
-                        "{\"type\":\"Ready\",\"status\":\"True\""));
-        assert_true(has(f.status.fields[STATUS_CONTAINERS],
-                        "\"containerID\":\"kubelite://abc\""));
+        assert_true(
+                has(f.status.fields[STATUS_CONDITIONS], "{\"type\":\"Ready\",\"status\":\"True\""));
+        assert_true(has(f.status.fields[STATUS_CONTAINERS], "\"containerID\":\"kubelite://abc\""));
         fixture_deinit(&f);
 }
 
@@ -107,9 +111,9 @@ static void test_phases(void **state)
         };
 
         for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                KL_AUTOFREE char *spec = str_format(
-                        "  restartPolicy: %s\n  containers: [{name: c, image: x}]\n",
-                        cases[i].policy);
+                KL_AUTOFREE char *spec =
+                        str_format("  restartPolicy: %s\n  containers: [{name: c, image: x}]\n",
+                                   cases[i].policy);
                 Fixture f;
 
                 fixture_init(&f, spec);

@@ -63,7 +63,10 @@ static size_t count_entries(void)
         return n - 2;
 }
 
-#define FILE_OF(p, text) { .path = (char *)(p), .data = (text), .len = strlen(text), .mode = 0644, .uid = -1 }
+#define FILE_OF(p, text)                                                                           \
+        {                                                                                          \
+                .path = (char *)(p), .data = (text), .len = strlen(text), .mode = 0644, .uid = -1  \
+        }
 
 static void test_versions_replace_each_other(void **state)
 {
@@ -107,7 +110,8 @@ static void test_modes(void **state)
 
 static void test_paths_stay_inside(void **state)
 {
-        static const char *const bad[] = { "", "/etc/x", "../x", "a/../../x", "..data", "..x", "a/.." };
+        static const char *const bad[] = { "",       "/etc/x", "../x", "a/../../x",
+                                           "..data", "..x",    "a/.." };
 
         for (size_t i = 0; i < ELEMENTS(bad); i++) {
                 const AtomicFile file = FILE_OF(bad[i], "x");

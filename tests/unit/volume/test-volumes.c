@@ -77,8 +77,8 @@ static void set_up(Fixture *f, const char *volumes, VolumesState expected)
                 POD_HEAD "spec:\n  containers: [{name: c, image: x}]\n  volumes:\n%s", volumes);
 
         f->pod = pod_literal(yaml);
-        assert_int_equal(pod_volumes_new(f->volumes, f->pod, &f->facts, on_volumes, f, &f->set, NULL),
-                         0);
+        assert_int_equal(
+                pod_volumes_new(f->volumes, f->pod, &f->facts, on_volumes, f, &f->set, NULL), 0);
         run_until(f, expected);
 }
 
@@ -97,9 +97,10 @@ static void test_empty_dirs(void **state)
         struct statfs fs;
         struct stat st;
 
-        set_up(f, "  - {name: disk, emptyDir: {}}\n"
-                  "  - {name: mem, emptyDir: {medium: Memory, sizeLimit: 1Mi}}\n"
-                  "  - {name: none}\n",
+        set_up(f,
+               "  - {name: disk, emptyDir: {}}\n"
+               "  - {name: mem, emptyDir: {medium: Memory, sizeLimit: 1Mi}}\n"
+               "  - {name: none}\n",
                VOLUMES_READY);
         assert_int_equal(stat(pod_volume_path(f->set, "disk"), &st), 0);
         assert_int_equal(st.st_mode & 07777, 0777);
@@ -114,11 +115,11 @@ static void test_host_paths(void **state)
 {
         Fixture *f = *state;
         KL_AUTOFREE char *made = str_format("%s/made", f->dir);
-        KL_AUTOFREE char *volumes = str_format(
-                "  - {name: a, hostPath: {path: %s}}\n"
-                "  - {name: b, hostPath: {path: %s/f, type: FileOrCreate}}\n"
-                "  - {name: n, hostPath: {path: /dev/null, type: CharDevice}}\n",
-                made, f->dir);
+        KL_AUTOFREE char *volumes =
+                str_format("  - {name: a, hostPath: {path: %s}}\n"
+                           "  - {name: b, hostPath: {path: %s/f, type: FileOrCreate}}\n"
+                           "  - {name: n, hostPath: {path: /dev/null, type: CharDevice}}\n",
+                           made, f->dir);
         struct stat st;
 
         set_up(f, volumes, VOLUMES_READY);
@@ -148,8 +149,9 @@ static void test_downward_api(void **state)
         KL_AUTOFREE char *path = NULL;
         KL_AUTOFREE char *text = NULL;
 
-        set_up(f, "  - name: d\n    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: "
-                  "metadata.labels}}, {path: notes, fieldRef: {fieldPath: metadata.annotations}}]}\n",
+        set_up(f,
+               "  - name: d\n    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: "
+               "metadata.labels}}, {path: notes, fieldRef: {fieldPath: metadata.annotations}}]}\n",
                VOLUMES_READY);
         path = str_format("%s/labels", pod_volume_path(f->set, "d"));
         assert_int_equal(file_read(path, 100, &text, NULL), 0);
@@ -167,11 +169,13 @@ static void test_missing_objects(void **state)
         Fixture *f = *state;
         unsigned int failures;
 
-        set_up(f, "  - {name: o, configMap: {name: m, optional: true}}\n"
-                  "  - {name: s, secret: {secretName: gone}}\n",
+        set_up(f,
+               "  - {name: o, configMap: {name: m, optional: true}}\n"
+               "  - {name: s, secret: {secretName: gone}}\n",
                VOLUMES_FAILED);
-        assert_string_equal(pod_volumes_message(f->set, &failures),
-                            "MountVolume.SetUp failed for volume \"s\" : secret \"gone\" not found");
+        assert_string_equal(
+                pod_volumes_message(f->set, &failures),
+                "MountVolume.SetUp failed for volume \"s\" : secret \"gone\" not found");
         tear_down(f);
 }
 
@@ -181,7 +185,8 @@ static void test_unsupported_type(void **state)
         unsigned int failures;
 
         set_up(f, "  - {name: g, gitRepo: {repository: x}}\n", VOLUMES_FAILED);
-        assert_non_null(strstr(pod_volumes_message(f->set, &failures), "gitRepo are not supported"));
+        assert_non_null(
+                strstr(pod_volumes_message(f->set, &failures), "gitRepo are not supported"));
         tear_down(f);
 }
 
@@ -246,7 +251,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_missing_objects, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_unsupported_type, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_sub_paths, setup, teardown),
-                cmocka_unit_test_setup_teardown(test_teardown_spares_what_is_mounted, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_teardown_spares_what_is_mounted, setup,
+                                                teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
