@@ -125,18 +125,18 @@ static bool plan_clear_sandbox(const PlanInput *in, Plan *plan)
 
 static void plan_ending(const PlanInput *in, Plan *plan)
 {
+        bool unused = in->sandbox == SANDBOX_READY && in->network != NETWORK_ADDING, cleared;
+
         /* An ending sandbox takes whatever still runs with it, but a clean stop comes first. */
         if (in->sandbox == SANDBOX_READY && plan_stop_containers(in, plan))
                 return;
-        if (!plan_clear_sandbox(in, plan))
+        cleared = plan_clear_sandbox(in, plan);
+        /* After a clean stop nobody uses the volumes: they go while the network does. */
+        if (!cleared && !unused)
                 return;
-        if (in->volumes == VOLUME_STATE_TEARING_DOWN)
-                return;
-        if (in->volumes != VOLUME_STATE_GONE) {
+        if (in->volumes != VOLUME_STATE_GONE && in->volumes != VOLUME_STATE_TEARING_DOWN)
                 plan_add(plan, ACTION_TEARDOWN_VOLUMES, 0);
-                return;
-        }
-        if (in->removed)
+        if (cleared && in->volumes == VOLUME_STATE_GONE && in->removed)
                 plan_add(plan, ACTION_FINISH, 0);
 }
 

@@ -27,13 +27,13 @@ def command_line(pid):
         return ""
 
 
-def pss_kib(pid):
-    """The proportional set size in KiB; 0 for one that is gone."""
+def memory_kib(pid, kind="Pss"):
+    """Pss, Rss or Private_Dirty in KiB; 0 for one that is gone."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0
-    return int(re.search(r"^Pss: +(\d+)", text, re.M)[1])
+    return int(re.search(rf"^{kind}: +(\d+)", text, re.M)[1])
 
 
 def cpu_ns(pid):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """manifests/quickstart.sh, as a newcomer calls it; in a network namespace, with directories of the test's own."""
 
+import json
 import os
 import re
 import signal
@@ -20,6 +21,7 @@ BRIDGE = "klquickstart"
 class Quickstart:
     def __init__(self, netns, directory):
         self.netns, self.dir = netns, directory
+        self.sandboxes = set()
         self.builds, self.data, self.state = directory / "builds", directory / "data", directory / "run" / directory.name
         self.env = {**os.environ, "KUBELITE_BUILD_DIR": str(self.builds), "KUBELITE_QUICKSTART_DIR": str(self.data),
                     "KUBELITE_QUICKSTART_RUN_DIR": str(self.state), **build.sanitizer_environment(directory)}
@@ -31,6 +33,7 @@ class Quickstart:
         (self.builds / "quickstart").symlink_to(build.directory())
 
     def __call__(self, *arguments, check=True, timeout=300):
+        self.sandboxes |= {json.loads(p.read_text())["id"] for p in self.state.glob("state/pods/*/sandbox.json")}
         done = self.netns.run(["sh", SCRIPT, *arguments], check=False, env=self.env, text=True, timeout=timeout,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert not check or done.returncode == 0, done.stdout
@@ -47,6 +50,7 @@ class Quickstart:
 
     def assert_removed(self):
         assert not self.processes()
+        assert not self.sandboxes & set(os.listdir("/run/netns"))
         assert not self.data.exists() and not self.state.exists() and not (self.builds / "quickstart").exists()
         assert not cgroups.groups(self.dir.name)
         assert str(self.dir) not in Path("/proc/self/mountinfo").read_text()
@@ -70,20 +74,12 @@ def cgroup_processes(name):
 def quickstart():
     with NetNs() as netns:
         netns.sysctl("net/ipv4/ip_forward", 0)
-        pinned = set(os.listdir("/run/netns"))
         directory = scratch.make("quick")
         command = Quickstart(netns, directory)
         yield command
         command("--down", check=False)
         cgroups.remove(directory.name)
-        left = {n for n in set(os.listdir("/run/netns")) - pinned if len(n) == 64 and not _mounted_elsewhere(n)}
         scratch.remove(directory)
-        assert not left, "network namespaces left"
-
-
-def _mounted_elsewhere(name):
-    """A namespace that another test's node holds at this time."""
-    return any(name in p for p in map(str, Path("/tmp").glob("klt-*/state/pods/*")))
 
 
 def packages(path, variable):

@@ -144,7 +144,7 @@ static void test_init_container_fails(void **state)
         assert_string_equal(plan_text(&t), "start0");
         t.in.restart_policy = RESTART_NEVER;
         assert_true(pod_plan_is_complete(&t.in));
-        assert_string_equal(plan_text(&t), "del-network");
+        assert_string_equal(plan_text(&t), "del-network teardown");
 }
 
 static void test_sidecar_starts_first_and_stops_last(void **state)
@@ -167,7 +167,7 @@ static void test_sidecar_starts_first_and_stops_last(void **state)
         t.c[2].run = RUN_EXITED;
         assert_string_equal(plan_text(&t), "stop0");
         t.c[0].run = RUN_EXITED;
-        assert_string_equal(plan_text(&t), "del-network");
+        assert_string_equal(plan_text(&t), "del-network teardown");
 }
 
 static void test_restart_policies(void **state)
@@ -188,7 +188,8 @@ static void test_restart_policies(void **state)
                 t.in.restart_policy = cases[i].policy;
                 t.c[0].run = RUN_EXITED;
                 t.c[0].exit_code = cases[i].exit_code;
-                assert_string_equal(plan_text(&t), cases[i].again ? "start0" : "del-network");
+                assert_string_equal(plan_text(&t),
+                                    cases[i].again ? "start0" : "del-network teardown");
         }
 }
 
@@ -226,19 +227,33 @@ static void test_deletion_in_order(void **state)
         t.in.terminating = t.in.removed = true;
         assert_string_equal(plan_text(&t), "stop0");
         t.c[0].run = RUN_EXITED;
-        assert_string_equal(plan_text(&t), "del-network");
+        assert_string_equal(plan_text(&t), "del-network teardown");
         t.in.network = NETWORK_DELETING;
+        t.in.volumes = VOLUME_STATE_TEARING_DOWN;
         assert_string_equal(plan_text(&t), "");
         t.in.network = NETWORK_NONE;
         assert_string_equal(plan_text(&t), "destroy");
         t.in.sandbox = SANDBOX_DESTROYING;
         assert_string_equal(plan_text(&t), "");
         t.in.sandbox = SANDBOX_NONE;
-        assert_string_equal(plan_text(&t), "teardown");
-        t.in.volumes = VOLUME_STATE_TEARING_DOWN;
         assert_string_equal(plan_text(&t), "");
         t.in.volumes = VOLUME_STATE_GONE;
         assert_string_equal(plan_text(&t), "finish");
+}
+
+/* Containers of a lost sandbox may still use the volumes until it was destroyed. */
+static void test_volumes_outlast_a_lost_sandbox(void **state)
+{
+        Case t;
+
+        case_ready(&t, 1);
+        t.in.terminating = t.in.removed = true;
+        t.in.sandbox = SANDBOX_LOST;
+        assert_string_equal(plan_text(&t), "del-network");
+        t.in.network = NETWORK_NONE;
+        assert_string_equal(plan_text(&t), "destroy");
+        t.in.sandbox = SANDBOX_NONE;
+        assert_string_equal(plan_text(&t), "teardown");
 }
 
 /* Deletion at any moment waits for jobs in flight and starts nothing. */
@@ -324,6 +339,7 @@ int main(void)
                 cmocka_unit_test(test_crash_loop_waits),
                 cmocka_unit_test(test_image_backoff_waits),
                 cmocka_unit_test(test_deletion_in_order),
+                cmocka_unit_test(test_volumes_outlast_a_lost_sandbox),
                 cmocka_unit_test(test_deletion_while_starting),
                 cmocka_unit_test(test_lost_sandbox_is_made_anew),
                 cmocka_unit_test(test_finished_pod_is_cleared_but_stays),
