@@ -5,7 +5,6 @@ The stand-in API server keeps every status that the node posts; all cases run si
 """
 
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
