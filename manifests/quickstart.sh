@@ -34,7 +34,8 @@ kubelite=$build/kubelite/kubelite
 
 PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-config libuv1-dev libwebsockets-dev
         libwebsockets-evlib-uv libssl-dev libnghttp2-dev libjansson-dev libyaml-dev libseccomp-dev libcurl4-openssl-dev
-        libarchive-dev libisal-dev libzstd-dev libmnl-dev libnftnl-dev libprotobuf-c-dev protobuf-c-compiler busybox-static"
+        libarchive-dev libisal-dev libzstd-dev libmnl-dev libnftnl-dev libprotobuf-c-dev protobuf-c-compiler
+        busybox-static curl"
 TARGETS="kubelite/kubelite kubelite/shim/kubelite-shim kubelite/image/worker/kubelite-image cni/plugins/bridge
         cni/plugins/host-local cni/plugins/portmap"
 
@@ -67,9 +68,9 @@ wait_for() {
 # --- building ---
 
 install_missing() {
-        # shellcheck source=tests/support/debian.sh
+        # shellcheck source=tests/support/debian.sh disable=SC1091
         . "$source/tests/support/debian.sh"
-        command -v apt-get >/dev/null || die "no apt-get: install these (Debian's names) and try again:" $PACKAGES
+        command -v apt-get >/dev/null || die "no apt-get: install these (Debian's names) and try again: $PACKAGES"
         # shellcheck disable=SC2086
         install_packages $PACKAGES || die "packages could not be installed"
 }
@@ -194,14 +195,6 @@ sidecar_has_fetched() {
         cli logs "$pod" sidecar | grep -q Hello
 }
 
-fetch() {
-        if command -v curl >/dev/null; then
-                curl --noproxy '*' -sS --max-time 5 "$1"
-        else
-                env -u http_proxy /bin/busybox wget -q -T 5 -O - "$1"
-        fi
-}
-
 show() {
         say "kubelite pods"
         cli pods
@@ -211,7 +204,7 @@ show() {
         cli logs "$pod" sidecar --tail 1
         address=$(pod_address)
         say "a request to the pod: http://$address:8080/"
-        fetch "http://$address:8080/" || die "the pod at $address does not answer"
+        curl --noproxy '*' -sS --max-time 5 "http://$address:8080/" || die "the pod at $address does not answer"
         say "The node runs; its log is $log. Look around with
       $kubelite pods --state-dir=$run/state
     and put more pods into $dir/manifests. End it all with
@@ -241,7 +234,7 @@ up() {
 
 # Neither in the node's eyes nor on its records, those of the network included.
 no_pods() {
-        [ -z "$(cli pods -q)$(ls "$run/state/pods" "$dir/store/cni" | grep -E '^[0-9a-f]{32}')" ]
+        [ -z "$(cli pods -q)$(find "$run/state/pods" "$dir/store/cni" -mindepth 1 -maxdepth 1 -name '[0-9a-f]*')" ]
 }
 
 # A node without manifests ends its pods; one that has been killed is started again for that.
@@ -262,7 +255,7 @@ group_dirs() {
 }
 
 kill_groups() {
-        for round in 1 2 3 4 5; do
+        for _ in 1 2 3 4 5; do
                 pids=$(group_dirs | while read -r d; do cat "$d/cgroup.procs" 2>/dev/null; done | sort -u)
                 [ -n "$pids" ] || return 0
                 group_dirs | while read -r d; do
@@ -273,14 +266,14 @@ kill_groups() {
                 done
                 sleep 0.2
         done
-        die "processes of the pods do not end:" $pids
+        die "processes of the pods do not end: $pids"
 }
 
 unpin_namespaces() {
         for record in "$run"/state/pods/*/sandbox.json; do
                 [ -e "$record" ] || continue
                 id=$(sed -n 's/.*"id":"\([0-9a-f]\{64\}\)".*/\1/p' "$record")
-                [ -n "$id" ] && [ -e "/run/netns/$id" ] || continue
+                [ -e "/run/netns/${id:-none}" ] || continue
                 umount -l "/run/netns/$id" 2>/dev/null || true
                 rm -f "/run/netns/$id"
         done

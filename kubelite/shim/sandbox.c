@@ -237,6 +237,19 @@ static int pin_all(const Shim *shim, const ShimSandbox *s, KlError **err)
         return r == 0 && !s->host_ipc ? pin("ipc", shim->state_fd, SHIM_IPC_PIN_NAME, err) : r;
 }
 
+/* Joining a mount namespace, even one's own, leads to its top: out of a chroot, in which pivoting
+ * would change the root of this process alone. */
+static int enter_top(KlError **err)
+{
+        KL_AUTOFD int ns = open_ns(0, "mnt", err);
+
+        if (ns < 0)
+                return ns;
+        return setns(ns, CLONE_NEWNS) < 0
+                       ? kl_error_errno(err, -errno, REASON, "enter mount namespace")
+                       : 0;
+}
+
 /*
  * A mount namespace whose root is the pod's shm and in which there is nothing else. Containers
  * clone the mount from there: it never appears among the host's mounts, and goes with the last
@@ -252,6 +265,9 @@ static int make_shm_ns(const ShimSandbox *s, KlError **err)
 
         if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
                 return kl_error_errno(err, -errno, REASON, "make mount namespace");
+        r = enter_top(err);
+        if (r < 0)
+                return r;
         snprintf(options, sizeof(options), "mode=1777,size=%llu,uid=%u,gid=%u",
                  (unsigned long long)(s->shm_bytes ? s->shm_bytes : SHM_DEFAULT), uid, gid);
         tree = setup_new_mount("tmpfs", options,
@@ -521,7 +537,7 @@ int sandbox_join_user(const Shim *shim, KlError **err)
 
 int sandbox_open_shm(const Shim *shim, KlError **err)
 {
-        KL_AUTOFD int here = -1, fd = -1;
+        KL_AUTOFD int here = -1, root = -1, fd = -1;
 
         if (shim->shm_ns_fd < 0) {
                 fd = sys_open_tree(AT_FDCWD, "/dev/shm", OPEN_TREE_CLONE);
@@ -531,10 +547,14 @@ int sandbox_open_shm(const Shim *shim, KlError **err)
         here = open_ns(0, "mnt", err);
         if (here < 0)
                 return KL_STEAL_FD(here);
+        root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (root < 0)
+                return kl_error_errno(err, -errno, "StartError", "open '/'");
         if (setns(shim->shm_ns_fd, CLONE_NEWNS) < 0)
                 return kl_error_errno(err, -errno, "StartError", "enter the pod's shm");
         fd = sys_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE);
-        if (setns(here, CLONE_NEWNS) < 0)
+        /* Back at the root that this process had, which in a chroot is not the namespace's. */
+        if (setns(here, CLONE_NEWNS) < 0 || fchdir(root) < 0 || chroot(".") < 0)
                 return kl_error_errno(err, -errno, "StartError", "leave the pod's shm");
         return fd < 0 ? kl_error_errno(err, fd, "StartError", "clone the pod's shm")
                       : KL_STEAL_FD(fd);

@@ -194,16 +194,24 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
                 "shims": self._shims()}
 
     def _ctr(self, *args):
-        self.netns.run([self.programs["ctr"], "-a", self.socket, "-n", "k8s.io", *args], stdout=subprocess.DEVNULL,
-                       timeout=300)
+        argv = [self.programs["ctr"], "-a", self.socket, "-n", "k8s.io", "images", *args]
+        return self.netns.run(argv, stdout=subprocess.PIPE, text=True, timeout=300).stdout
 
     def pull(self, reference):
+        self.kept = set(self._ctr("ls", "-q").split())
         started = time.monotonic()
-        self._ctr("images", "pull", "--plain-http", reference)
+        self._ctr("pull", "--plain-http", reference)
         return time.monotonic() - started
 
     def remove_image(self, reference):
-        self._ctr("images", "rm", "--sync", reference)
+        """Also the names which containerd's CRI plugin gave it meanwhile: each of them keeps the layers."""
+        def gone():
+            new = set(self._ctr("ls", "-q").split()) - self.kept
+            for name in sorted(new):
+                self._ctr("rm", "--sync", name)
+            return not new
+        time.sleep(1)
+        eventually(gone, 30, f"{reference} removed", interval=1)
 
     def installed(self):
         return {n: p.stat().st_size for n, p in self.programs.items() if n != "ctr"}

@@ -41,7 +41,8 @@ def test_pod_runs_and_goes(node, cluster, image, namespace):
     assert "@sha256:" in status["imageID"]
     eventually(lambda: log_of(node, p) == "hello\n", 5, "the log line")
     pods.delete(cluster.admin, p)
-    assert pods.event_reasons(cluster.admin, p) == ["Pulling", "Pulled", "Created", "Started", "Killing"]
+    expected = ["Pulling", "Pulled", "Created", "Started", "Killing"]
+    eventually(lambda: pods.event_reasons(cluster.admin, p) == expected, 5, "the events")
 
 
 @pytest.mark.parametrize("script, phase, code, reason", [
@@ -78,7 +79,7 @@ def test_missing_command(node, cluster, image, namespace):
     assert terminated(seen)["reason"] == "StartError"
     assert terminated(seen)["exitCode"] == 128
     assert 'exec: "/no/such"' in terminated(seen)["message"]
-    assert pods.event_reasons(cluster.admin, p)[-1] == "Failed"
+    eventually(lambda: pods.event_reasons(cluster.admin, p)[-1:] == ["Failed"], 5, "the event")
 
 
 def test_image_errors(node, cluster, cluster_registry, namespace):
@@ -92,7 +93,8 @@ def test_image_errors(node, cluster, cluster_registry, namespace):
     for p, reason in ((missing, "ErrImagePull"), (missing, "ImagePullBackOff"), (never, "ErrImageNeverPull"),
                       (invalid, "InvalidImageName")):
         cluster.admin.wait_for(pods.path(p), waits_with(reason), 30, f"{p['metadata']['name']}: {reason}")
-    assert pods.event_reasons(cluster.admin, missing)[:4] == ["Pulling", "Failed", "Failed", "BackOff"]
+    expected = ["Pulling", "Failed", "Failed", "BackOff"]
+    eventually(lambda: pods.event_reasons(cluster.admin, missing)[:4] == expected, 5, "the events")
     pods.delete(cluster.admin, missing)
 
 
@@ -162,7 +164,7 @@ def test_rejected_pods(node, cluster, image, namespace):
     for p, reason in ((big, "OutOfcpu"), (other, "NodeAffinity")):
         seen = pods.run(cluster.admin, p, is_phase("Failed"))
         assert seen["status"]["reason"] == reason
-        assert pods.event_reasons(cluster.admin, p) == [reason]
+        eventually(lambda: pods.event_reasons(cluster.admin, p) == [reason], 5, "the event")
         pods.delete(cluster.admin, p)
 
 

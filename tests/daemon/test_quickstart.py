@@ -87,7 +87,7 @@ def packages(path, variable):
 
 
 def test_packages_agree_with_those_of_the_tests():
-    assert packages(SCRIPT, "PACKAGES") - {"busybox-static"} == \
+    assert packages(SCRIPT, "PACKAGES") - {"busybox-static", "curl"} == \
         packages(build.ROOT / "tests" / "run.sh", "BUILD_PACKAGES") - {"libcmocka-dev"}
 
 

@@ -2,7 +2,7 @@
 """What a node may leave on a machine: a snapshot before, one after, and the difference as text.
 
 Only what can be a node's is looked at, so that other work on the machine does not disturb: its directory, its cgroup
-subtree, its network namespace, and the global places that a node writes to (/run/netns, /var/log/pods).
+subtree, its network namespace, and the global places that a node writes to (/run/netns, /var/log/containers).
 """
 
 import json
@@ -18,7 +18,10 @@ from support.netns import PREFIX
 # Chains that iptables-based plugins keep for the next container; those of a container have a hash in their name.
 CONTAINER_CHAIN = re.compile(r"chain (CNI-[0-9a-f]{16,}|CNI-DN-[0-9a-f]{6,}\w*|CNI-SN-[0-9a-f]{6,}\w*)")
 IPTABLES_TABLE = re.compile(r"table \w+ (nat|filter|mangle|raw) ")
-GLOBAL_DIRECTORIES = ("/var/log/pods", "/var/log/containers")
+# Links of all nodes lie there; each leads to its node's own directory of logs.
+LINKS_DIRECTORY = "/var/log/containers"
+# As other runtimes on the machine name theirs.
+FOREIGN_NETNS = "cni-"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def _mounts(scope):
 def _namespaces(scope):
     root = Path("/run/netns")
     for path in root.iterdir() if root.is_dir() else ():
-        if path.name == scope.netns.name or not path.name.startswith(f"{PREFIX}-"):
+        if path.name == scope.netns.name or not path.name.startswith((f"{PREFIX}-", FOREIGN_NETNS)):
             yield path.name
 
 
@@ -87,8 +90,9 @@ def _pod_cgroups(scope):
 
 
 def _files(scope):
-    for directory in GLOBAL_DIRECTORIES:
-        for path in Path(directory).iterdir() if Path(directory).is_dir() else ():
+    links = Path(LINKS_DIRECTORY)
+    for path in links.iterdir() if links.is_dir() else ():
+        if path.is_symlink() and os.readlink(path).startswith(f"{scope.directory}/"):
             yield str(path)
     for pattern in ("state/pods/*", "root/pods/*", "logs/*", "cni-data/*/[0-9]*.*", "cni-data/*/*:*"):
         for path in scope.directory.glob(pattern):

@@ -204,7 +204,7 @@ def test_daemon_starts_without_the_holder(machine):
 def test_reboot(machine, hard):
     """Static pods return; nothing of the boot before is left."""
     old = machine.wait_ready("web")["id"]
-    machine.vm.reboot(hard=hard)
+    machine.vm.reboot(hard=hard, timeout=480)
     assert "Waiting for process" not in machine.vm.console()
     new = machine.wait_ready("web")
     assert new["id"] != old
