@@ -45,7 +45,6 @@ struct PodManager {
         ApiWatch *watch;
         FileSource *files;
         Deferred *sweep; /* entries that are done are freed here */
-        Timer *quiet;    /* runs while pods change */
         bool api_synced, files_scanned, adopted;
         Worker *log_sweeper;
         bool logs_swept;

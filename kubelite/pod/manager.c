@@ -12,10 +12,6 @@
 #include "base/str.h"
 #include "pod/admit.h"
 
-#include <malloc.h>
-
-#define QUIET_MS 3000
-
 static void entry_free(void *data)
 {
         PodEntry *e = data;
@@ -58,7 +54,6 @@ static void on_changed(PodWorker *worker, void *data)
         PodEntry *e = data;
         PodStatus status;
 
-        timer_start(e->manager->quiet, QUIET_MS);
         if (!e->sync)
                 return;
         if (pod_worker_status(worker, &status) < 0) {
@@ -89,12 +84,6 @@ static void on_gone(StatusSync *sync, void *data)
         if (e->worker && !pod_worker_pod(e->worker)->is_static)
                 pod_worker_terminate(e->worker, -1);
         deferred_schedule(e->manager->sweep);
-}
-
-/* What a burst of pods needed for a while goes back to the system. */
-static void on_quiet(Timer *timer, void *data)
-{
-        malloc_trim(0);
 }
 
 static const StatusSyncEvents sync_events = { .gone = on_gone };
@@ -351,8 +340,7 @@ int pod_manager_new(const PodContext *context, const PodManagerOptions *options,
         m->unclaimed = map_new(manager_unclaimed_free);
         m->seen_mirrors = map_new(NULL);
         m->sweep = deferred_new(context->loop, on_sweep, m);
-        m->quiet = timer_new(context->loop, on_quiet, m);
-        if (!m->entries || !m->unclaimed || !m->seen_mirrors || !m->sweep || !m->quiet)
+        if (!m->entries || !m->unclaimed || !m->seen_mirrors || !m->sweep)
                 return kl_error_oom(err);
         if (!str_empty(options->manifest_path))
                 KL_TRY(file_source_new(context->loop, options->manifest_path, context->node_name,
@@ -379,7 +367,6 @@ PodManager *pod_manager_free(PodManager *m)
         }
         map_free(m->seen_mirrors);
         deferred_free(m->sweep);
-        timer_free(m->quiet);
         free(m);
         return NULL;
 }
