@@ -38,7 +38,7 @@ THIRD_PARTY = {
     "archive": {"worker"},
     "isa-l": {"worker"},
     "zstd": {"worker"},
-    "zlib.h": {"worker"},
+    "zlib.h": {"codec", "worker"},
     "seccomp.h": {"runtime", "worker"},
     "libmnl/": {"plugins", "cni", "runtime"},
     "libnftnl/": {"plugins", "cni"},

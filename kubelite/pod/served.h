@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef KUBELITE_POD_SERVED_H
+#define KUBELITE_POD_SERVED_H
+
+#include "pod/manager.h"
+
+/* What the kubelet API shows of the node's pods. */
+
+/* v1.PodList of all pods with their present status. 0 or -ENOMEM. */
+int pod_manager_write_pods(PodManager *manager, Buf *to);
+/* v1.PodList of pods with running containers: names, images and nothing else. */
+int pod_manager_write_running(PodManager *manager, Buf *to);
+
+/*
+ * The log of a container's present run, or of the one before. -ENOENT when pod or container are not
+ * here, -EINVAL when there is no such run; the message is what upstream answers. To be freed.
+ */
+int pod_manager_find_log(PodManager *manager, const char *namespace, const char *pod,
+                         const char *container, bool previous, char **ret_path, KlError **err);
+/* Whether more may be written to it. */
+bool pod_manager_log_goes_on(PodManager *manager, const char *namespace, const char *pod,
+                             const char *container, const char *path);
+
+#endif
