@@ -219,7 +219,6 @@ static void test_sub_paths(void **state)
         assert_int_equal(symlink("/", link), 0);
         through = pod_volume_open(f->set, "v", "out", false, NULL);
         assert_true(through < 0 || is_inside(f, through));
-        assert_true(pod_volume_open(f->set, "v", "out/etc/passwd", false, NULL) < 0 || true);
         tear_down(f);
 }
 
