@@ -77,10 +77,25 @@ def _mounts(scope):
             yield " ".join(line.split()[4:])[:300]
 
 
+def _sandboxes_of_others(scope):
+    """Ids of sandboxes whose shims say, by their command line, that they belong to another node."""
+    ids = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if words[0] == "kubelite-shim" and len(words) > 2 and not words[1].startswith(str(scope.directory)):
+            ids.add(words[2])
+    return ids
+
+
 def _namespaces(scope):
     root = Path("/run/netns")
-    for path in root.iterdir() if root.is_dir() else ():
-        if path.name == scope.netns.name or not path.name.startswith((f"{PREFIX}-", FOREIGN_NETNS)):
+    others = _sandboxes_of_others(scope)
+    for path in root.iterdir() if root.exists() else ():
+        own = path.name == scope.netns.name or path.name.startswith((f"{PREFIX}-", FOREIGN_NETNS))
+        if not own and path.name not in others:
             yield path.name
 
 
