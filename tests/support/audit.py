@@ -63,8 +63,9 @@ def parse(line):
 
 
 def _body(entry):
-    """What was sent; 1.20 logs no request of a token, but the answer repeats it."""
-    return entry.get("requestObject") or entry.get("responseObject") or {}
+    """What was sent; 1.20 logs no request of a token, but a good answer repeats it."""
+    answer = entry.get("responseObject") or {}
+    return entry.get("requestObject") or ({} if answer.get("kind") == "Status" else answer)
 
 
 def requests(path):
@@ -167,8 +168,8 @@ def _service_account(request):
         return None if request.verb == "get" and request.name else "a service account is read by name only"
     if request.verb != "create":
         return "a token is created"
-    if request.code == 403 and not request.body:
-        return None  # right after the binding, before the authorizer knows; 1.20 logs no body then
+    if request.code >= 400 and not request.body:
+        return None  # refused (the authorizer's graph lags behind a binding), and 1.20 logs no body then
     spec = request.body.get("spec") or {}
     if len(spec.get("audiences") or []) > 1:
         return "one audience per TokenRequest"

@@ -215,7 +215,8 @@ class Cluster:
         self.admin.post("/api/v1/namespaces", {"metadata": {"name": name}})
         path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
         if self.want["kube-controller-manager"]:
-            self.admin.wait_for(path, lambda sa: sa is not None and sa.get("secrets"), 30)
+            # After an outage of the API server the controllers come back by their own back-off.
+            self.admin.wait_for(path, lambda sa: sa is not None and sa.get("secrets"), 120)
         else:
             self.admin.post(path.rsplit("/", 1)[0], {"metadata": {"name": "default"}})
         return name

@@ -67,7 +67,9 @@ def run_meson(build, suite, results, *patterns):
         entry = json.loads(line)
         counts = judge(entry)
         if counts[2]:
-            reason = (entry.get("stdout", "") + entry.get("stderr", "")).strip()[-400:]
+            output = entry.get("stdout", "") + entry.get("stderr", "")
+            given = [line for line in output.splitlines() if line.startswith(KERNEL)]
+            reason = given[0] if given else output.strip()[-400:]
             print(f"SKIPPED {entry['name']}: {reason}")
             if must_run() and KERNEL not in reason:
                 counts = [counts[0], counts[1] + counts[2], 0]
