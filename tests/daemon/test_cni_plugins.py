@@ -845,7 +845,7 @@ def processor_time():
 
 
 @needs_reference
-@pytest.mark.skipif(build.sanitized(), reason="sanitizers cost time")
+@pytest.mark.release
 def test_cheaper_than_the_reference(node, make_pod):
     """Processor time, since wall time is about what else runs on this machine."""
     pods = [make_pod(str(i)) for i in range(8)]

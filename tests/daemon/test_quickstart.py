@@ -91,7 +91,7 @@ def test_packages_agree_with_those_of_the_tests():
         packages(build.ROOT / "tests" / "run.sh", "BUILD_PACKAGES") - {"libcmocka-dev"}
 
 
-@pytest.mark.skipif(build.sanitized(), reason="kernel: once is enough")
+@pytest.mark.release
 def test_from_nothing(quickstart):
     text = quickstart(timeout=580).stdout
     assert "2/2" in text and "hello-quickstart" in text
