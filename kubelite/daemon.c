@@ -301,6 +301,7 @@ static int start_rooms(Daemon *d, KlError **err)
         if (d->config->healthz_port > 0)
                 KL_TRY(healthz_new(d->loop, d->config->healthz_bind_address,
                                    (uint16_t)d->config->healthz_port, &d->healthz, err));
+        KL_TRY(daemon_server_start(d, err));
         return daemon_control_start(d, err);
 }
 
@@ -324,6 +325,7 @@ static void daemon_deinit(Daemon *d)
 {
         daemon_control_stop(d);
         healthz_free(d->healthz);
+        kubelet_server_free(d->server);
         pod_manager_free(d->pods);
         d->pods = NULL;
         volumes_free(d->volumes);

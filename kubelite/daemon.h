@@ -8,6 +8,7 @@
 #include "pod/manager.h"
 #include "server/control.h"
 #include "server/healthz.h"
+#include "server/server.h"
 
 /* Runs the daemon until a signal ends it; the exit status. */
 int daemon_main(int argc, char **argv);
@@ -43,6 +44,7 @@ typedef struct Daemon {
         PodManager *pods;
         Control *control;
         Healthz *healthz;
+        KubeletServer *server;
         Timer *watchdog;
         Timer *trim;
         Deferred *changed; /* images, network or node: told to the others at the end of the turn */
@@ -64,6 +66,9 @@ void daemon_context_refresh(Daemon *d);
 
 int daemon_control_start(Daemon *d, KlError **err);
 void daemon_control_stop(Daemon *d);
+
+/* The kubelet API, unless the configuration wants none. */
+int daemon_server_start(Daemon *d, KlError **err);
 
 /* sd_notify(3) without its library: does nothing where no manager listens. */
 void daemon_notify(const char *state);

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kubelet API with a real API server before and behind it: logs through it, tokens and rights judged by it."""
+
+import pytest
+
+from support import pods
+from support.pki import Authority
+from support.wait import eventually
+
+IMAGE = "busybox:1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+REFUSED = {"/healthz": "healthz proxy", "/pods": "pods proxy", "/runningpods/": "pods proxy", "/configz": "configz proxy",
+           "/containerLogs/default/x/c": "proxy", "/logs/": "log", "/metrics": "metrics", "/stats/summary": "stats", "/spec/": "spec",
+           "/nothing": "proxy"}
+RUNS = ["/exec/default/x/c?command=true", "/attach/default/x/c", "/portForward/default/x", "/run/default/x/c"]
+
+
+@pytest.fixture
+def image(cluster_registry):
+    return cluster_registry.reference(IMAGE) if hasattr(cluster_registry, "reference") else IMAGE
+
+
+def status(client, path, method="GET"):
+    return client.request(method, path)[0]
+
+
+def text(client, path, method="GET"):
+    code, _, body = client.request(method, path)
+    return code, body.decode()
+
+
+def role(cluster, name, rules):
+    cluster.admin.post(f"{RBAC}/clusterroles", {"metadata": {"name": name}, "rules": rules})
+
+
+def bind(cluster, name, subject):
+    ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    cluster.admin.post(f"{RBAC}/clusterrolebindings", {"metadata": {"name": name}, "roleRef": ref, "subjects": [subject]})
+
+
+@pytest.fixture
+def token(cluster, namespace):
+    """token("name", *rules): a service account with these rights; its token."""
+    made = []
+
+    def make(name, *rules):
+        accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        cluster.admin.post(accounts, {"metadata": {"name": name}, "automountServiceAccountToken": False})
+        if rules:
+            full = f"{namespace}-{name}"
+            role(cluster, full, list(rules))
+            made.append(full)
+            bind(cluster, full, {"kind": "ServiceAccount", "name": name, "namespace": namespace})
+        return cluster.admin.post(f"{accounts}/{name}/token", {"spec": {}})["status"]["token"]
+
+    yield make
+    for full in made:
+        cluster.admin.delete(f"{RBAC}/clusterrolebindings/{full}")
+        cluster.admin.delete(f"{RBAC}/clusterroles/{full}")
+
+
+def rule(verbs, *subresources):
+    return {"apiGroups": [""], "resources": [f"nodes/{s}" for s in subresources], "verbs": list(verbs)}
+
+
+def test_every_route_and_everybody(node, cluster, token, tmp_path):
+    other = Authority(tmp_path / "other", "others").issue("admin", groups=["system:masters"])
+    nobody = cluster.ca.issue("nobody-in-particular")
+    admin = node.kubelet()
+    for path in [*REFUSED, *RUNS]:
+        for method in ("GET", "POST"):
+            no_pair = node.kubelet(token="bogus")
+            no_pair.context = type(no_pair.context)(no_pair.context.protocol)
+            no_pair.context.check_hostname, no_pair.context.verify_mode = False, 0
+            assert status(no_pair, path, method) == 401, path
+            no_pair.token = None
+            assert status(no_pair, path, method) == 401, path
+            assert status(node.kubelet(other), path, method) == 401, path
+            assert status(node.kubelet(nobody), path, method) == 403, path
+            assert status(admin, path, method) not in (401, 403, 500), path
+    for path, subresources in REFUSED.items():
+        assert text(node.kubelet(nobody), path) == (403, f"Forbidden (user=nobody-in-particular, verb=get, resource=nodes, "
+                                                         f"subresource(s)=[{subresources}])\n")
+    for path in RUNS:
+        assert "verb=create" in text(node.kubelet(nobody), path)[1]
+    assert status(admin, "/pods") == status(admin, "/configz") == 200
+
+
+def plain(node, cluster, bearer):
+    client = node.kubelet(token=bearer)
+    client.context = type(client.context)(client.context.protocol)
+    client.context.check_hostname, client.context.verify_mode = False, 0
+    return client
+
+
+def test_tokens_and_fine_rights(node, cluster, token):
+    assert status(plain(node, cluster, token("none")), "/pods") == 403
+    fine = plain(node, cluster, token("fine", rule(["get"], "pods", "healthz")))
+    assert status(fine, "/pods") == status(fine, "/runningpods/") == status(fine, "/healthz") == 200
+    assert status(fine, "/configz") == status(fine, "/metrics") == 403
+    proxy = plain(node, cluster, token("proxy", rule(["get"], "proxy")))
+    assert status(proxy, "/pods") == status(proxy, "/configz") == 200
+    assert status(proxy, "/metrics") == 403
+    for path in RUNS:
+        assert status(proxy, path) == 403, "the right to read is not the right to run"
+        assert status(proxy, path, "POST") == 403
+    runner = plain(node, cluster, token("runner", rule(["create"], "proxy")))
+    assert status(runner, RUNS[0]) not in (401, 403, 500)
+    assert status(runner, "/pods") == 403
+
+
+def run_talker(node, namespace, name, script):
+    pod = pods.pod(name, pods.container("c", "docker.io/library/busybox:1", script), namespace=namespace, node=node.name)
+    return pods.run(node.cluster.admin, pod)
+
+
+@pytest.fixture
+def talker(node, busybox, namespace):
+    node.import_image(busybox, "docker.io/library/busybox:1")
+    run_talker(node, namespace, "p", "echo hello; echo world; sleep 100000")
+    return f"/api/v1/namespaces/{namespace}/pods/p"
+
+
+def test_logs_through_the_api_server(node, cluster, talker):
+    got = eventually(lambda: (lambda t: t if "world" in t[1] else None)(text(cluster.admin, f"{talker}/log")), 10, "the log")
+    assert got == (200, "hello\nworld\n")
+    assert text(cluster.admin, f"{talker}/log?tailLines=1") == (200, "world\n")
+    assert text(cluster.admin, f"{talker}/log?limitBytes=3") == (200, "hel")
+    assert len(text(cluster.admin, f"{talker}/log?timestamps=true")[1].split()) == 4
+    assert text(cluster.admin, f"{talker}/log?previous=true")[0] == 400
+
+
+def test_states_are_those_of_the_api(node, cluster, talker, namespace):
+    items = node.kubelet().get("/pods")["items"]
+    mine = [p for p in items if p["metadata"]["namespace"] == namespace]
+    there = cluster.admin.get(talker)
+    assert mine[0]["metadata"]["uid"] == there["metadata"]["uid"]
+    assert mine[0]["spec"]["containers"] == there["spec"]["containers"]
+    assert mine[0]["status"]["podIP"] == there["status"]["podIP"]
+
+
+@pytest.mark.last
+def test_without_the_api_server_only_what_is_known_counts(node, cluster, token):
+    known = plain(node, cluster, token("known", rule(["get"], "pods")))
+    unknown = plain(node, cluster, token("unknown", rule(["get"], "pods")))
+    nobody = cluster.ca.issue("unheard-of")
+    assert status(known, "/pods") == 200
+    cluster.stop_apiserver(hard=True)
+    try:
+        assert status(known, "/pods") == 200
+        assert status(known, "/configz") == 500
+        assert status(unknown, "/pods") == 401
+        assert status(node.kubelet(nobody), "/pods") == 500
+    finally:
+        cluster.start_apiserver()
+    eventually(lambda: status(unknown, "/pods") == 200, 60, "the API server is asked again")
