@@ -7,7 +7,7 @@ import re
 # A room may include what is below it. Rooms of one rank may use each other, but not in a circle.
 RANKS = [
     {"base"},
-    {"loop", "codec"},
+    {"loop", "codec", "metrics"},
     {"net"},
     {"config", "api", "runtime", "image", "volume", "shim", "cni", "csi"},
     {"pod", "node", "server"},
@@ -19,6 +19,7 @@ RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 ONLY = {
     "loop": {"base"},
     "codec": {"base"},
+    "metrics": {"base"},
     "shim": {"base"},
     "cni": {"base", "loop", "codec", "net"},
     "csi": {"base", "loop", "codec", "net"},
