@@ -4,7 +4,7 @@
 # Builds kubelite and runs its tests, on a bare Debian 12 as root: missing packages are installed.
 #
 #   sh tests/run.sh                         everything
-#   sh tests/run.sh unit cluster            these groups: lint unit fuzz daemon cluster vm
+#   sh tests/run.sh unit cluster            these groups: lint unit fuzz daemon cluster upstream vm
 #   sh tests/run.sh test_lease              what has this in its name, in all groups
 #   sh tests/run.sh cluster test_lease      both
 #
@@ -23,7 +23,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 builds=${KUBELITE_BUILD_DIR:-/var/tmp/kubelite-build}
 python=/usr/bin/python3
-ALL_GROUPS="lint unit fuzz daemon cluster vm"
+ALL_GROUPS="lint unit fuzz daemon cluster upstream vm"
 
 BUILD_PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-config libuv1-dev libwebsockets-dev
         libwebsockets-evlib-uv libssl-dev libnghttp2-dev libjansson-dev libyaml-dev libseccomp-dev libcurl4-openssl-dev
@@ -33,6 +33,7 @@ TEST_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python
 LINT_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python3-cryptography clang-format pyflakes3"
 DAEMON_PACKAGES="docker-registry containernetworking-plugins"
 CLUSTER_PACKAGES="etcd-server"
+UPSTREAM_PACKAGES="bash-static nginx-light netcat-openbsd"
 VM_PACKAGES="qemu-system-x86 debootstrap cpio e2fsprogs"
 
 heading() {
@@ -51,8 +52,9 @@ needs_build() {
 packages() {
         p=$LINT_PACKAGES
         needs_build && p="$p $BUILD_PACKAGES $TEST_PACKAGES"
-        if wants daemon || wants cluster; then p="$p $DAEMON_PACKAGES"; fi
-        wants cluster && p="$p $CLUSTER_PACKAGES"
+        if wants daemon || wants cluster || wants upstream; then p="$p $DAEMON_PACKAGES"; fi
+        if wants cluster || wants upstream; then p="$p $CLUSTER_PACKAGES"; fi
+        wants upstream && p="$p $UPSTREAM_PACKAGES"
         wants vm && p="$p $VM_PACKAGES"
         echo "$p"
 }
@@ -150,6 +152,11 @@ done
 if wants cluster && [ -n "$rel" ]; then
         sh "$here/support/build-kubernetes.sh" || failed "building Kubernetes"
         pytest_group cluster "$rel"
+fi
+if wants upstream && [ -n "$rel" ] && [ -z "$patterns" ]; then
+        heading "upstream"
+        sh "$here/support/build-kubernetes.sh" --e2e || failed "building Kubernetes"
+        KUBELITE_BUILD=$rel $python -B "$here/cluster/upstream/run" --results "$results" || true
 fi
 wants vm && [ -n "$rel" ] && pytest_group vm "$rel"
 

@@ -130,10 +130,7 @@ void worker_report_backoff(PodWorker *w, WorkContainer *c)
 
 static const ObjectRef *lookup_object(ObjectKind kind, const char *name, void *data)
 {
-        PodWorker *w = data;
-        KL_AUTOFREE char *key = str_format("%c/%s", kind == OBJECT_SECRET ? 's' : 'c', name);
-
-        return key ? map_get(w->objects, key) : NULL;
+        return worker_object(data, kind, name);
 }
 
 /* A start that failed before the runtime was asked: shown as waiting, tried again. */

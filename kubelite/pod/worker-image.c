@@ -2,13 +2,15 @@
 
 /*
  * Images for containers: pull policy, back-off (10 s doubling to 300 s, as upstream), events and
- * waiting reasons of pkg/kubelet/images/image_manager.go.
+ * waiting reasons of pkg/kubelet/images/image_manager.go. All credentials that match an image are
+ * tried in their order before a pull counts as failed; without any it is anonymous.
  */
 
 #include "pod/worker-internal.h"
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "pod/pull-secrets.h"
 
 #define IMAGE_BACKOFF_MIN_MS 10000
 #define IMAGE_BACKOFF_MAX_MS 300000
@@ -61,6 +63,17 @@ static void format_duration(uint64_t ms, char *buf, size_t size)
                          (double)(ms % 60000) / 1000);
 }
 
+static const ImageAuth *find_credential(const WorkContainer *c)
+{
+        __attribute__((cleanup(image_ref_deinit))) ImageRef ref = { 0 };
+
+        if (!c->keyring || image_ref_parse(c->view.spec->image, &ref, NULL) < 0)
+                return NULL;
+        return keyring_find(c->keyring, &ref, c->credential);
+}
+
+static int try_pull(PodWorker *w, WorkContainer *c, KlError **err);
+
 static void on_pulled(ImageJob *job, const Image *image, const KlError *error, void *data)
 {
         WorkContainer *c = data;
@@ -69,6 +82,10 @@ static void on_pulled(ImageJob *job, const Image *image, const KlError *error, v
         char took[32];
 
         c->pull = NULL;
+        c->credential++;
+        if (!image && find_credential(c) && try_pull(w, c, NULL) == 0)
+                return;
+        c->keyring = keyring_free(c->keyring);
         if (!image) {
                 worker_event(w, c, EVENT_WARNING, "Failed", "Failed to pull image \"%s\": %s",
                              c->view.spec->image, kl_error_msg(error));
@@ -87,15 +104,51 @@ static void on_pulled(ImageJob *job, const Image *image, const KlError *error, v
         image_ready(w, c);
 }
 
+static int try_pull(PodWorker *w, WorkContainer *c, KlError **err)
+{
+        ImagePull pull = {
+                .reference = c->view.spec->image,
+                .auth = find_credential(c),
+                .done = on_pulled,
+                .data = c,
+        };
+
+        return image_pull(w->context->images, &pull, &c->pull, err);
+}
+
+static ObjectRef *find_secret(const char *name, void *data)
+{
+        return worker_object(data, OBJECT_SECRET, name);
+}
+
+/* False while a pull secret has not been answered for: the answer makes the pod dirty. */
+static bool gather_credentials(PodWorker *w, WorkContainer *c)
+{
+        KL_AUTOFREE char *missing = NULL;
+
+        c->keyring = keyring_free(c->keyring);
+        c->credential = 0;
+        if (pull_secrets_gather(w->pod->image_pull_secrets, find_secret, w, w->context->root_dir,
+                                &c->keyring, &missing) > 0)
+                return false;
+        if (missing)
+                worker_event(w, NULL, EVENT_WARNING, "FailedToRetrieveImagePullSecret",
+                             "Unable to retrieve some image pull secrets (%s); attempting to pull "
+                             "the image may not succeed.",
+                             missing);
+        return true;
+}
+
 static void start_pull(PodWorker *w, WorkContainer *c)
 {
-        ImagePull pull = { .reference = c->view.spec->image, .done = on_pulled, .data = c };
         KL_AUTOERR err = NULL;
 
+        if (!gather_credentials(w, c))
+                return;
         c->image_state = IMAGE_PULLING;
         c->pull_started_ms = time_monotonic_ms();
         worker_event(w, c, EVENT_NORMAL, "Pulling", "Pulling image \"%s\"", c->view.spec->image);
-        if (image_pull(w->context->images, &pull, &c->pull, &err) < 0)
+        if (try_pull(w, c, &err) < 0)
                 image_failed(w, c, kl_error_reason(err, "ErrImagePull"), kl_error_msg(err));
 }
 
@@ -165,6 +218,7 @@ uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_m
 void worker_cancel_pull(WorkContainer *c)
 {
         c->pull = image_job_cancel(c->pull);
+        c->keyring = keyring_free(c->keyring);
         if (c->image_state == IMAGE_PULLING)
                 c->image_state = IMAGE_UNKNOWN;
 }

@@ -3,6 +3,7 @@
 #define KUBELITE_POD_WORKER_INTERNAL_H
 
 #include "base/map.h"
+#include "image/keyring.h"
 #include "loop/worker.h"
 #include "pod/compile.h"
 #include "pod/plan.h"
@@ -24,6 +25,8 @@ typedef struct WorkContainer {
 
         ImageState image_state;
         ImageJob *pull;
+        Keyring *keyring;  /* while a pull goes on */
+        size_t credential; /* of the keyring: tried now */
         uint64_t pull_started_ms, image_retry_ms, image_failed_ms, image_backoff_ms;
         char *image_error;
         bool image_pulled; /* the Pulled event was sent with the pull itself */
@@ -77,6 +80,9 @@ struct PodWorker {
         ConditionMemory conditions[CONDITION_COUNT];
         ContainerView *views; /* scratch for rendering */
 };
+
+/* What the pod names of its config maps and secrets; NULL: not that one. */
+ObjectRef *worker_object(PodWorker *w, ObjectKind kind, const char *name);
 
 /* Plan again at the end of this turn; status: it may have changed too. */
 void worker_dirty(PodWorker *w, bool status);

@@ -185,9 +185,21 @@ static void on_object(ObjectRef *ref, void *data)
         worker_dirty(w, false);
 }
 
+static char *object_key(ObjectKind kind, const char *name)
+{
+        return str_format("%c/%s", kind == OBJECT_SECRET ? 's' : 'c', name);
+}
+
+ObjectRef *worker_object(PodWorker *w, ObjectKind kind, const char *name)
+{
+        KL_AUTOFREE char *key = object_key(kind, name);
+
+        return key ? map_get(w->objects, key) : NULL;
+}
+
 static int reference_object(PodWorker *w, ObjectKind kind, const char *name, KlError **err)
 {
-        KL_AUTOFREE char *key = str_format("%c/%s", kind == OBJECT_SECRET ? 's' : 'c', name);
+        KL_AUTOFREE char *key = object_key(kind, name);
         KL_AUTO(object_ref_free) ObjectRef *ref = NULL;
 
         if (!key)
@@ -307,6 +319,8 @@ static int apply_containers(PodWorker *w, KlError **err)
         w->n_containers = n;
         for (size_t i = 0; i < n; i++)
                 KL_TRY(reference_objects(w, w->containers[i]->view.spec, err));
+        for (char **name = w->pod->image_pull_secrets; name && *name; name++)
+                KL_TRY(reference_object(w, OBJECT_SECRET, *name, err));
         return 0;
 }
 

@@ -4,8 +4,10 @@
 import hashlib
 import http.client
 import json
+import secrets
 import ssl
 import urllib.parse
+import warnings
 
 import yaml
 
@@ -13,17 +15,27 @@ from support import pki, scratch
 from support.process import Process
 from support.wait import eventually
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import crypt
+
 HTTP_PORT = 5000
 HTTPS_PORT = 5443
+PRIVATE_PORT = 5001
 
 
 class Registry:
-    """Context manager. `host` and `https_host` are what image references begin with."""
+    """Context manager. `host` and `https_host` are what image references begin with.
 
-    def __init__(self, netns, address="127.0.0.1"):
+    With `users` ({name: password}) the same images are also at `private_host`, for these alone.
+    """
+
+    def __init__(self, netns, address="127.0.0.1", users=None):
+        self.users = users
         self.netns, self.address = netns, address
         self.host = f"{address}:{HTTP_PORT}"
         self.https_host = f"{address}:{HTTPS_PORT}"
+        self.private_host = f"{address}:{PRIVATE_PORT}"
         self.processes = []
         self.dir = None
 
@@ -34,6 +46,8 @@ class Registry:
         try:
             self._serve("http", HTTP_PORT, {})
             self._serve("https", HTTPS_PORT, {"certificate": str(pair.cert), "key": str(pair.key)})
+            if self.users:
+                self._serve("private", PRIVATE_PORT, {}, {"htpasswd": {"realm": "private", "path": self._password_file()}})
         except BaseException:
             self.__exit__()
             raise
@@ -44,12 +58,19 @@ class Registry:
             process.stop(5)
         scratch.remove(self.dir)
 
-    def _serve(self, name, port, tls):
-        """Both serve the same storage."""
+    def _password_file(self):
+        path = self.dir / "htpasswd"
+        hashed = {u: crypt.crypt(p, "$2b$05$" + secrets.token_hex(11)) for u, p in self.users.items()}
+        path.write_text("".join(f"{u}:{h}\n" for u, h in hashed.items()))
+        return str(path)
+
+    def _serve(self, name, port, tls, auth=None):
+        """All serve the same storage."""
         config = {
             "version": 0.1, "log": {"level": "info", "accesslog": {"disabled": False}},
             "storage": {"filesystem": {"rootdirectory": str(self.dir / "storage")}, "delete": {"enabled": True}},
             "http": {"addr": f"{self.address}:{port}", **({"tls": tls} if tls else {})},
+            **({"auth": auth} if auth else {}),
         }
         path = self.dir / f"{name}.yml"
         path.write_text(yaml.safe_dump(config))
