@@ -4,6 +4,7 @@
 
 #include "daemon.h"
 
+#include "api/quantity.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -28,31 +29,89 @@ static char *links_dir(const char *log_dir)
         return str_format("%.*s/containers", slash ? (int)(slash - log_dir) : 0, log_dir);
 }
 
-static void copy_labels(Daemon *d)
-{
-        const ConfigPair *labels = node_labels(d->node);
-        Arena *arena = arena_new();
-        size_t n = 0;
-        KeyValue *items;
+/* What pods are placed by: labels, taints and allocatable resources of the node, all in one arena
+ * that is replaced as a whole. */
+typedef struct Placement {
+        Arena *arena;
+        KeyValue *labels;
+        NodeTaint *taints;
+        ResourceAmount *amounts;
+        size_t n_labels, n_taints, n_amounts;
+} Placement;
 
-        while (labels && labels[n].key)
-                n++;
-        items = arena ? ARENA_ARRAY(arena, n + 1, KeyValue) : NULL;
-        if (!items) {
-                arena_free(arena);
+static bool placement_room(Placement *p, const Node *node)
+{
+        const ConfigPair *labels = node_labels(node), *extended = node_extended_resources(node);
+        const ConfigTaint *taints = node_taints(node);
+        size_t amounts = node_resource_list(node)->n;
+
+        for (; labels && labels->key; labels++)
+                p->n_labels++;
+        for (; taints && taints->key; taints++)
+                p->n_taints++;
+        for (; extended && extended->key; extended++)
+                amounts++;
+        p->labels = ARENA_ARRAY(p->arena, p->n_labels + 1, KeyValue);
+        p->taints = ARENA_ARRAY(p->arena, p->n_taints + 1, NodeTaint);
+        p->amounts = ARENA_ARRAY(p->arena, amounts + 1, ResourceAmount);
+        return p->labels && p->taints && p->amounts;
+}
+
+static char *keep(Placement *p, const char *text)
+{
+        return arena_strdup(p->arena, text ? text : "");
+}
+
+static bool placement_fill(Placement *p, const Node *node)
+{
+        const NodeResources *resources = node_resource_list(node);
+        const ConfigPair *extended = node_extended_resources(node);
+        bool ok = true;
+
+        for (size_t i = 0; i < p->n_labels; i++) {
+                p->labels[i] = (KeyValue){ keep(p, node_labels(node)[i].key),
+                                           keep(p, node_labels(node)[i].value) };
+                ok &= p->labels[i].key && p->labels[i].value;
+        }
+        for (size_t i = 0; i < p->n_taints; i++) {
+                const ConfigTaint *t = &node_taints(node)[i];
+
+                p->taints[i] =
+                        (NodeTaint){ keep(p, t->key), keep(p, t->value), keep(p, t->effect) };
+                ok &= p->taints[i].key && p->taints[i].value && p->taints[i].effect;
+        }
+        for (size_t i = 0; i < resources->n; i++)
+                p->amounts[p->n_amounts++] =
+                        (ResourceAmount){ keep(p, resources->allocatable[i].name),
+                                          resources->allocatable[i].value };
+        for (; extended && extended->key; extended++) {
+                int64_t value;
+
+                if (quantity_value(extended->value, &value) == 0)
+                        p->amounts[p->n_amounts++] =
+                                (ResourceAmount){ keep(p, extended->key), value };
+        }
+        for (size_t i = 0; i < p->n_amounts; i++)
+                ok &= p->amounts[i].name != NULL;
+        return ok;
+}
+
+static void copy_placement(Daemon *d)
+{
+        Placement p = { .arena = arena_new() };
+
+        if (!p.arena || !placement_room(&p, d->node) || !placement_fill(&p, d->node)) {
+                log_warning(NULL, "Labels of the node stay as they were: out of memory");
+                arena_free(p.arena);
                 return;
         }
-        for (size_t i = 0; i < n; i++) {
-                items[i].key = arena_strdup(arena, labels[i].key);
-                items[i].value = arena_strdup(arena, labels[i].value ? labels[i].value : "");
-                if (!items[i].key || !items[i].value) {
-                        arena_free(arena);
-                        return;
-                }
-        }
-        arena_free(d->labels_arena);
-        d->labels_arena = arena;
-        d->context.node_labels = (KeyValues){ items, n };
+        arena_free(d->placement_arena);
+        d->placement_arena = p.arena;
+        d->context.node_labels = (KeyValues){ p.labels, p.n_labels };
+        d->context.node_taints = p.taints;
+        d->context.n_node_taints = p.n_taints;
+        d->context.allocatable = p.amounts;
+        d->context.n_allocatable = p.n_amounts;
 }
 
 static int64_t capacity_of(const NodeResources *resources, const char *name)
@@ -77,7 +136,6 @@ void daemon_context_refresh(Daemon *d)
         c->host_ips = node_addresses(d->node);
         c->capacity_cpu_milli = capacity_of(resources, "cpu");
         c->capacity_memory = capacity_of(resources, "memory");
-        c->capacity_pods = node_resources_allocatable(resources, "pods");
         c->facts = (PodFacts){
                 .node_name = d->name,
                 .host_ips = c->host_ips,
@@ -85,7 +143,7 @@ void daemon_context_refresh(Daemon *d)
                 .allocatable_memory = node_resources_allocatable(resources, "memory"),
                 .allocatable_storage = node_resources_allocatable(resources, "ephemeral-storage"),
         };
-        copy_labels(d);
+        copy_placement(d);
 }
 
 int daemon_context_init(Daemon *d, KlError **err)

@@ -343,7 +343,7 @@ static void daemon_deinit(Daemon *d)
         timer_free(d->trim);
         deferred_free(d->changed);
         loop_free(d->loop);
-        arena_free(d->labels_arena);
+        arena_free(d->placement_arena);
         strv_free(d->cni_bin_dirs);
         daemon_paths_deinit(&d->paths);
         kubeconfig_free(d->kubeconfig);

@@ -51,7 +51,7 @@ typedef struct Daemon {
 
         PodContext context;
         char *uid; /* of the node */
-        Arena *labels_arena;
+        Arena *placement_arena;
         char *log_links_dir, *resolv_conf;
         char **cni_bin_dirs;
 } Daemon;

@@ -194,8 +194,7 @@ static int decode_mounts(const Decode *d, const Field *container, const Pod *pod
         return 0;
 }
 
-static int decode_quantities(const Decode *d, const Field *resources, const char *key,
-                             KeyValues *ret)
+int decode_quantities(const Decode *d, const Field *resources, const char *key, KeyValues *ret)
 {
         Field map = field_get(resources, key);
         int64_t value;

@@ -13,8 +13,10 @@ typedef struct Decode {
 
 int decode_containers(const Decode *d, const Field *spec, Pod *pod);
 int decode_volumes(const Decode *d, const Field *spec, Pod *pod);
+int decode_placement(const Decode *d, const Field *spec, Pod *pod);
 
 int decode_key_values(const Decode *d, const Field *object, const char *key, KeyValues *ret);
+int decode_quantities(const Decode *d, const Field *object, const char *key, KeyValues *ret);
 int decode_seccomp(const Decode *d, const Field *security, SeccompProfile *ret);
 int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found);
 /* -1 stays where the member is absent. */

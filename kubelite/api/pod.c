@@ -336,7 +336,7 @@ static int decode_names(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(field_str(spec, "priorityClassName", d->arena, &pod->priority_class, d->err));
         KL_TRY(field_str(&os, "name", d->arena, &pod->os_name, d->err));
         KL_TRY(decode_key_values(d, spec, "nodeSelector", &pod->node_selector));
-        KL_TRY(decode_key_values(d, spec, "overhead", &pod->overhead));
+        KL_TRY(decode_quantities(d, spec, "overhead", &pod->overhead));
         KL_TRY(decode_member_list(d, spec, "imagePullSecrets", "name", &pod->image_pull_secrets));
         return decode_member_list(d, spec, "readinessGates", "conditionType",
                                   &pod->readiness_gates);
@@ -370,13 +370,14 @@ static int decode_spec(const Decode *d, const Field *spec, Pod *pod)
         Field resources = field_get(spec, "resources");
 
         KL_TRY(decode_names(d, spec, pod));
+        KL_TRY(decode_placement(d, spec, pod));
         KL_TRY(decode_host_modes(d, spec, pod));
         KL_TRY(decode_restart_policy(d, spec, pod));
         KL_TRY(decode_security(d, spec, &pod->security));
         KL_TRY(decode_dns(d, spec, pod));
         KL_TRY(decode_host_aliases(d, spec, pod));
-        KL_TRY(decode_key_values(d, &resources, "requests", &pod->resources.requests));
-        KL_TRY(decode_key_values(d, &resources, "limits", &pod->resources.limits));
+        KL_TRY(decode_quantities(d, &resources, "requests", &pod->resources.requests));
+        KL_TRY(decode_quantities(d, &resources, "limits", &pod->resources.limits));
         KL_TRY(decode_volumes(d, spec, pod));
         return decode_containers(d, spec, pod);
 }

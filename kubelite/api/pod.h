@@ -198,6 +198,21 @@ typedef struct HostAlias {
         char **hostnames;
 } HostAlias;
 
+typedef struct NodeRequirement {
+        char *key, *operator; /* "In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt" */
+        char **values;        /* NULL-terminated, may be NULL */
+} NodeRequirement;
+
+/* All of its requirements must hold; a term without any holds for no node. */
+typedef struct NodeTerm {
+        NodeRequirement *labels, *fields;
+        size_t n_labels, n_fields;
+} NodeTerm;
+
+typedef struct Toleration { /* NULL where absent */
+        char *key, *operator, * value, *effect;
+} Toleration;
+
 typedef struct PodSecurity {
         int64_t run_as_user, run_as_group, fs_group; /* -1: unset */
         int run_as_non_root;
@@ -243,6 +258,11 @@ typedef struct Pod {
         size_t n_host_aliases;
         char **image_pull_secrets;
         KeyValues node_selector;
+        bool has_node_terms; /* required node affinity: one of the terms must hold */
+        NodeTerm *node_terms;
+        size_t n_node_terms;
+        Toleration *tolerations;
+        size_t n_tolerations;
         char **readiness_gates;
         char *runtime_class, *priority_class, *os_name;
         int64_t priority;

@@ -28,6 +28,7 @@ typedef struct NodeView {
         ConfigPair *labels;
         ConfigTaint *taints;
         char **pod_cidrs;
+        ConfigPair *extended; /* allocatable of extended resources, as others wrote it */
 } NodeView;
 
 typedef struct NodeLease {

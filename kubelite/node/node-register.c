@@ -20,7 +20,7 @@ static void again(Node *node, const ApiResponse *response)
         node_retry_later(&node->register_retry, NODE_REGISTER_RETRY_MAX_MS, response);
 }
 
-/* --- the view: labels, taints, pod CIDRs --- */
+/* --- the view: labels, taints, pod CIDRs, extended resources --- */
 
 static void view_deinit(NodeView *view)
 {
@@ -51,6 +51,25 @@ static bool lists_equal(char *const *a, char *const *b)
                 if (!str_eq(*a, *b))
                         return false;
         return !(a && *a) && !(b && *b);
+}
+
+/* "example.com/dongle": what an administrator wrote into the status, and no kubelet computes. */
+static int read_extended(NodeView *view, const Value *object)
+{
+        const Value *amounts = value_path(object, "status.allocatable"), *child;
+        const char *name;
+        size_t n = 0;
+
+        view->extended = ARENA_ARRAY(view->arena, value_len(amounts) + 1, ConfigPair);
+        if (!view->extended)
+                return -ENOMEM;
+        for (void *it = NULL; value_next(amounts, &it, &name, &child);) {
+                if (!strchr(name, '/') || !value_str(child))
+                        continue;
+                view->extended[n].key = arena_strdup(view->arena, name);
+                view->extended[n++].value = arena_strdup(view->arena, value_str(child));
+        }
+        return 0;
 }
 
 static int view_read(NodeView *view, const Value *object)
@@ -90,7 +109,7 @@ static int view_read(NodeView *view, const Value *object)
                 if (value_str(value_at(cidrs, i)))
                         view->pod_cidrs[n++] =
                                 arena_strdup(view->arena, value_str(value_at(cidrs, i)));
-        return 0;
+        return read_extended(view, object);
 }
 
 static void view_update(Node *node, const Value *object)
@@ -105,6 +124,7 @@ static void view_update(Node *node, const Value *object)
         }
         same = pairs_equal(node->view.labels, next.labels) &&
                taints_equal(node->view.taints, next.taints) &&
+               pairs_equal(node->view.extended, next.extended) &&
                lists_equal(node->view.pod_cidrs, next.pod_cidrs);
         if (same) {
                 view_deinit(&next);

@@ -556,6 +556,11 @@ const ConfigPair *node_labels(const Node *node)
         return node->view.labels;
 }
 
+const ConfigPair *node_extended_resources(const Node *node)
+{
+        return node->view.extended;
+}
+
 const ConfigTaint *node_taints(const Node *node)
 {
         return node->view.taints;

@@ -35,7 +35,7 @@ typedef struct NodeOptions {
         /* All may be NULL. */
         /* each time the uid becomes known or changes */
         void (*on_registered)(Node *node, void *data);
-        /* labels, taints, pod CIDRs or addresses changed */
+        /* labels, taints, pod CIDRs, extended resources or addresses changed */
         void (*on_changed)(Node *node, void *data);
         void *data;
 } NodeOptions;
@@ -77,6 +77,8 @@ const NodeFacts *node_facts(const Node *node);
 /* Labels and taints as the server has them, or as they will be registered; NULL-key-terminated. */
 const ConfigPair *node_labels(const Node *node);
 const ConfigTaint *node_taints(const Node *node);
+/* Allocatable resources that others wrote into the status ("example.com/dongle"); likewise. */
+const ConfigPair *node_extended_resources(const Node *node);
 /* spec.podCIDRs, or podCIDR of the configuration; NULL-terminated or NULL. */
 char *const *node_pod_cidrs(const Node *node);
 

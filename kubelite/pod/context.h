@@ -12,6 +12,22 @@
 #include "runtime/runtime.h"
 #include "volume/volume.h"
 
+typedef struct NodeTaint {
+        const char *key, *value, *effect;
+} NodeTaint;
+
+typedef struct ResourceAmount {
+        const char *name;
+        int64_t value; /* cpu in thousandths, else units */
+} ResourceAmount;
+
+typedef enum NodePressure {
+        PRESSURE_MEMORY,
+        PRESSURE_DISK,
+        PRESSURE_PID,
+        NODE_PRESSURES,
+} NodePressure;
+
 /*
  * What every pod of this node is run with: the rooms below, and the node's settings. One per
  * daemon, made by main; the pod room borrows it. Pointers to rooms are NULL only where noted.
@@ -35,12 +51,17 @@ typedef struct PodContext {
         DnsSettings dns;
         const char *resolv_conf; /* path of the node's resolv.conf, "" for none */
         PodFacts facts;          /* pod_ips unset */
-        int64_t capacity_cpu_milli, capacity_memory, capacity_pods;
+        int64_t capacity_cpu_milli, capacity_memory;
+        const ResourceAmount *allocatable;
+        size_t n_allocatable;
         int64_t pod_pids_limit; /* 0: none */
         bool seccomp_default;
         bool cpu_cfs_quota;
         char *const *allowed_unsafe_sysctls;
         KeyValues node_labels;
+        const NodeTaint *node_taints;
+        size_t n_node_taints;
+        bool pressure[NODE_PRESSURES];
         uint64_t crash_backoff_max_ms;
 } PodContext;
 

@@ -177,6 +177,51 @@ static void refuse_pod(PodManager *m, const ApiEvent *event, const KlError *why)
                 log_error(event->name, "Its status cannot be told: %s", kl_error_msg(err));
 }
 
+/* --- waiting for admission --- */
+
+bool manager_holds(const PodManager *m)
+{
+        return !m->api_synced || (str_empty(m->context->node_uid) && !m->held_long);
+}
+
+void manager_hold(PodManager *m, Pod *pod)
+{
+        if (map_set(m->held, pod->uid, pod) == 0)
+                return;
+        log_error(pod->name, "Pod cannot be run: out of memory");
+        pod_free(pod);
+}
+
+static int by_creation(const void *a, const void *b)
+{
+        const Pod *x = *(Pod *const *)a, *y = *(Pod *const *)b;
+
+        if (x->created_us != y->created_us)
+                return x->created_us < y->created_us ? -1 : 1;
+        return strcmp(x->name, y->name);
+}
+
+void manager_release_held(PodManager *m)
+{
+        size_t n = map_len(m->held), count = 0;
+        KL_AUTOFREE Pod **pods = NULL;
+        const char *uid;
+        Pod *pod;
+
+        if (n == 0 || manager_holds(m))
+                return;
+        pods = calloc(n, sizeof(Pod *));
+        if (!pods)
+                return;
+        for (size_t i = 0; map_next(m->held, &i, &uid, &pod);) {
+                pods[count++] = pod;
+                map_take(m->held, uid);
+        }
+        qsort(pods, count, sizeof(Pod *), by_creation);
+        for (size_t i = 0; i < count; i++)
+                manager_add_pod(m, pods[i]);
+}
+
 static void set_pod(PodManager *m, const ApiEvent *event)
 {
         PodEntry *e = manager_entry(m, event->uid);
@@ -196,8 +241,10 @@ static void set_pod(PodManager *m, const ApiEvent *event)
                 return;
         }
         if (!e) {
-                /* Nothing of it runs and it is over: only the API's own deletion is left to it. */
-                manager_add_pod(m, pod);
+                if (!manager_runs(m, pod) && manager_holds(m))
+                        manager_hold(m, pod);
+                else
+                        manager_add_pod(m, pod);
                 return;
         }
         if (!e->worker) {
@@ -213,6 +260,8 @@ static void delete_pod(PodManager *m, const ApiEvent *event)
 {
         PodEntry *e = event->uid ? manager_entry(m, event->uid) : NULL;
 
+        if (event->uid)
+                map_remove(m->held, event->uid);
         if (!e)
                 return;
         e->gone_from_api = true;
@@ -230,6 +279,8 @@ static void on_synced(PodManager *m)
                 if (e->mirror && e->worker)
                         manager_tell_mirror(m, e);
         manager_drop_orphan_mirrors(m);
+        timer_start(m->held_timer, HELD_MAX_MS);
+        manager_release_held(m);
         manager_sweep_unclaimed(m);
 }
 

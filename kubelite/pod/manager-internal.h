@@ -44,6 +44,9 @@ struct PodManager {
         Map *seen_mirrors; /* "ns/name" -> SeenMirror */
         ApiWatch *watch;
         FileSource *files;
+        Map *held; /* uid -> Pod: of the API, not admitted yet, see manager_hold */
+        Timer *held_timer;
+        bool held_long;
         Deferred *sweep; /* entries that are done are freed here */
         bool api_synced, files_scanned, adopted;
         Worker *log_sweeper;
@@ -63,7 +66,21 @@ int manager_follow_api(PodManager *m, KlError **err);
 void manager_tell_mirror(PodManager *m, PodEntry *e);
 void manager_drop_orphan_mirrors(PodManager *m);
 
+/*
+ * Pods that do not run yet wait until the first list is complete and the node is known, and are
+ * then admitted in the order of their creation: so a new daemon counts all that runs before it
+ * admits anything, and knows the labels that pods select by. After HELD_MAX_MS it admits without
+ * the node.
+ */
+#define HELD_MAX_MS 10000
+bool manager_holds(const PodManager *m);
+/* pod is consumed. */
+void manager_hold(PodManager *m, Pod *pod);
+void manager_release_held(PodManager *m);
+
 /* manager.c */
+/* A sandbox of an earlier daemon waits for this pod. */
+bool manager_runs(const PodManager *m, const Pod *pod);
 /* Makes the entry's way to the API; it has no target yet. */
 int manager_connect(PodManager *m, PodEntry *e, KlError **err);
 /* Starts a worker; pod is consumed. */

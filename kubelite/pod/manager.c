@@ -115,21 +115,48 @@ static void on_sweep(Deferred *deferred, void *data)
 
 /* --- adding --- */
 
+#define PREEMPTING "Preempting"
+#define PREEMPTING_MESSAGE "Preempted in order to admit critical pod"
+
+static void preempt(PodEntry *e)
+{
+        static const PodEnding ending = {
+                .reason = PREEMPTING,
+                .message = PREEMPTING_MESSAGE,
+                .grace_s = -1,
+                .disruption = true,
+        };
+
+        log_info(entry_pod(e)->name, "Pod ends: " PREEMPTING_MESSAGE);
+        pod_worker_event(e->worker, "Warning", PREEMPTING, PREEMPTING_MESSAGE);
+        pod_worker_end(e->worker, &ending);
+}
+
 static void admit(PodManager *m, PodEntry *e)
 {
-        KL_AUTOFREE const Pod **others = calloc(map_len(m->entries) + 1, sizeof(*others));
-        KL_AUTOFREE char *message = NULL;
-        const char *reason = NULL;
+        size_t most = map_len(m->entries) + 1, n = 0;
+        KL_AUTOFREE const Pod **pods = calloc(most, sizeof(*pods));
+        KL_AUTOFREE PodEntry **others = calloc(most, sizeof(*others));
+        Admission admission;
         PodEntry *other;
-        size_t n = 0;
 
-        for (size_t i = 0; others && map_next(m->entries, &i, NULL, &other);)
-                if (other != e && entry_pod(other) && !pod_worker_terminating(other->worker) &&
-                    !pod_phase_is_terminal(pod_worker_phase(other->worker)))
-                        others[n++] = entry_pod(other);
-        if (!others || pod_admit(m->context, entry_pod(e), others, n, &reason, &message) == 0)
+        if (!pods || !others) {
+                pod_worker_reject(e->worker, "UnexpectedAdmissionError", "out of memory");
                 return;
-        pod_worker_reject(e->worker, reason, message ? message : "");
+        }
+        for (size_t i = 0; map_next(m->entries, &i, NULL, &other);) {
+                if (other == e || !other->worker || !pod_worker_is_active(other->worker))
+                        continue;
+                others[n] = other;
+                pods[n++] = entry_pod(other);
+        }
+        if (pod_admit(m->context, entry_pod(e), pods, n, &admission) != 0)
+                pod_worker_reject(e->worker, admission.reason,
+                                  admission.message ? admission.message : "");
+        for (size_t i = 0; admission.preempted && i < n; i++)
+                if (admission.preempted[i])
+                        preempt(others[i]);
+        admission_deinit(&admission);
 }
 
 static void on_mirror_changed(Mirror *mirror, const char *uid, void *data)
@@ -177,6 +204,11 @@ static int entry_connect(PodManager *m, PodEntry *e, const Pod *pod, KlError **e
                 return status_sync_target(e->sync, pod->namespace, pod->name, pod->uid);
         return mirror_new(m->context->loop, m->context->api, pod, m->context->node_name,
                           m->context->node_uid, &mirror_events, e, &e->mirror, err);
+}
+
+bool manager_runs(const PodManager *m, const Pod *pod)
+{
+        return map_get(m->unclaimed, pod->uid);
 }
 
 void manager_add_pod(PodManager *m, Pod *pod)
@@ -243,22 +275,28 @@ static void drop_static_pods(PodManager *m, Pod **pods, size_t n)
         }
 }
 
-static void on_files(FileSource *source, Pod **pods, size_t n, void *data)
+static void add_static_pods(PodManager *m, Pod **pods, size_t n, bool running)
 {
-        PodManager *m = data;
-
-        drop_static_pods(m, pods, n);
         for (size_t i = 0; i < n; i++) {
                 Pod *pod = pods[i];
 
                 /* One of the same name that is still ending goes first; its end scans again. */
-                if (manager_entry(m, pod->uid) ||
+                if (!pod || manager_runs(m, pod) != running || manager_entry(m, pod->uid) ||
                     manager_static_by_name(m, pod->namespace, pod->name))
                         continue;
                 pods[i] = NULL;
                 log_info(pod->name, "Static pod from '%s'", pod->source);
                 manager_add_pod(m, pod);
         }
+}
+
+static void on_files(FileSource *source, Pod **pods, size_t n, void *data)
+{
+        PodManager *m = data;
+
+        drop_static_pods(m, pods, n);
+        add_static_pods(m, pods, n, true);
+        add_static_pods(m, pods, n, false);
         m->files_scanned = true;
         manager_drop_orphan_mirrors(m);
         manager_sweep_unclaimed(m);
@@ -327,6 +365,19 @@ static void on_adoption_done(void *data)
         manager_sweep_unclaimed(m);
 }
 
+static void held_free(void *pod)
+{
+        pod_free(pod);
+}
+
+static void on_held_long(Timer *timer, void *data)
+{
+        PodManager *m = data;
+
+        m->held_long = true;
+        manager_release_held(m);
+}
+
 int pod_manager_new(const PodContext *context, const PodManagerOptions *options, PodManager **ret,
                     KlError **err)
 {
@@ -339,8 +390,11 @@ int pod_manager_new(const PodContext *context, const PodManagerOptions *options,
         m->entries = map_new(entry_free);
         m->unclaimed = map_new(manager_unclaimed_free);
         m->seen_mirrors = map_new(NULL);
+        m->held = map_new(held_free);
+        m->held_timer = timer_new(context->loop, on_held_long, m);
         m->sweep = deferred_new(context->loop, on_sweep, m);
-        if (!m->entries || !m->unclaimed || !m->seen_mirrors || !m->sweep)
+        if (!m->entries || !m->unclaimed || !m->seen_mirrors || !m->held || !m->held_timer ||
+            !m->sweep)
                 return kl_error_oom(err);
         if (!str_empty(options->manifest_path))
                 KL_TRY(file_source_new(context->loop, options->manifest_path, context->node_name,
@@ -366,6 +420,8 @@ PodManager *pod_manager_free(PodManager *m)
                 free(seen);
         }
         map_free(m->seen_mirrors);
+        map_free(m->held);
+        timer_free(m->held_timer);
         deferred_free(m->sweep);
         free(m);
         return NULL;
@@ -386,4 +442,5 @@ void pod_manager_poke(PodManager *m)
                 if (e->mirror)
                         mirror_set_node(e->mirror, m->context->node_uid);
         }
+        manager_release_held(m);
 }

@@ -34,6 +34,7 @@ static const char *const condition_names[CONDITION_COUNT] = {
         [CONDITION_READY] = "Ready",
         [CONDITION_CONTAINERS_READY] = "ContainersReady",
         [CONDITION_SCHEDULED] = "PodScheduled",
+        [CONDITION_DISRUPTION] = "DisruptionTarget",
 };
 
 bool status_is_running(const ContainerView *c)
@@ -101,12 +102,17 @@ static bool init_failed_for_good(const PodView *view)
         return false;
 }
 
+static bool ended(const PodView *view)
+{
+        return view->ended_reason && view->terminated;
+}
+
 /* The phase by containers alone: what conditions are derived from. */
 static const char *phase_of_containers(const PodView *view)
 {
         Counts n = count_containers(view);
 
-        if (view->rejected_reason)
+        if (view->rejected_reason || ended(view))
                 return "Failed";
         if (!view->phase_is_echo && pod_phase_is_terminal(view->pod->seen_phase))
                 return view->pod->seen_phase;
@@ -290,6 +296,10 @@ static void write_conditions(const PodView *view, Buf *to)
         write_condition(view, CONDITION_READY, gated_text(view, containers, &gates), &w);
         write_condition(view, CONDITION_CONTAINERS_READY, containers, &w);
         write_condition(view, CONDITION_SCHEDULED, (ConditionText){ true, NULL, NULL }, &w);
+        if (view->disruption)
+                write_condition(
+                        view, CONDITION_DISRUPTION,
+                        (ConditionText){ true, "TerminationByKubelet", view->ended_message }, &w);
         jw_end(&w);
 }
 
@@ -325,12 +335,12 @@ static void write_field(const PodView *view, StatusField field, Buf *to)
                         write_conditions(view, to);
                 break;
         case STATUS_MESSAGE:
-                if (rejected)
-                        jw_str(&w, view->rejected_message);
+                if (rejected || ended(view))
+                        jw_str(&w, rejected ? view->rejected_message : view->ended_message);
                 break;
         case STATUS_REASON:
-                if (rejected)
-                        jw_str(&w, view->rejected_reason);
+                if (rejected || ended(view))
+                        jw_str(&w, rejected ? view->rejected_reason : view->ended_reason);
                 break;
         case STATUS_HOST_IP:
                 if (!rejected && view->host_ips && view->host_ips[0])

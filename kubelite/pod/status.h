@@ -46,6 +46,7 @@ typedef enum ConditionType {
         CONDITION_READY,
         CONDITION_CONTAINERS_READY,
         CONDITION_SCHEDULED,
+        CONDITION_DISRUPTION, /* DisruptionTarget; only once it is true */
         CONDITION_COUNT,
 } ConditionType;
 
@@ -62,6 +63,9 @@ typedef struct PodView {
         bool phase_is_echo;              /* the phase that the API holds came with this ending */
         const char *rejected_reason;     /* refused by the node: static */
         const char *rejected_message;
+        const char *ended_reason; /* ended by the node: Failed with these once nothing runs */
+        const char *ended_message;
+        bool disruption;                        /* and shown as DisruptionTarget from the start */
         bool sandbox_ready;                     /* with network and volumes */
         char *const *host_ips, *const *pod_ips; /* NULL-terminated, may be NULL */
         int64_t start_us;

@@ -326,10 +326,10 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
 
 static int64_t stop_grace_s(const PodWorker *w)
 {
-        int64_t grace = w->terminating ? w->grace_s : w->pod->grace_s;
+        int64_t grace = w->terminating && w->grace_s >= 0 ? w->grace_s : w->pod->grace_s;
 
-        if (grace < 0)
-                grace = w->pod->grace_s;
+        if (w->ended && w->end_grace_s >= 0 && w->end_grace_s < grace)
+                grace = w->end_grace_s;
         return grace < GRACE_MIN_S ? GRACE_MIN_S : grace;
 }
 

@@ -73,9 +73,12 @@ struct PodWorker {
         Map *objects; /* "c/<name>" or "s/<name>" -> ObjectRef, for the environment */
 
         bool terminating, rejected;
+        bool ended, disruption; /* by the node itself, see PodEnding */
+        int64_t end_grace_s;
         bool over_before; /* its phase was terminal when the termination began */
         int64_t grace_s;  /* of the termination */
         char *rejected_reason, *rejected_message;
+        char *ended_reason, *ended_message;
         int64_t start_us;
         ConditionMemory conditions[CONDITION_COUNT];
         ContainerView *views; /* scratch for rendering */

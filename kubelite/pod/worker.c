@@ -50,6 +50,11 @@ void worker_event(PodWorker *w, const WorkContainer *c, const char *type, const 
         event_emit(w->context->events, &object, type, reason, "%s", text);
 }
 
+void pod_worker_event(PodWorker *w, const char *type, const char *reason, const char *text)
+{
+        worker_event(w, NULL, type, reason, "%s", text);
+}
+
 /* --- planning --- */
 
 void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
@@ -57,7 +62,7 @@ void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
         *in = (PlanInput){
                 .now_ms = time_monotonic_ms(),
                 .restart_policy = w->pod->restart_policy,
-                .terminating = w->terminating,
+                .terminating = w->terminating || w->ended,
                 .removed = w->terminating,
                 .finished = w->rejected || pod_phase_is_terminal(w->pod->seen_phase),
                 .host_network = w->pod->host_network,
@@ -390,6 +395,8 @@ PodWorker *pod_worker_free(PodWorker *w)
         free(w->netns);
         free(w->rejected_reason);
         free(w->rejected_message);
+        free(w->ended_reason);
+        free(w->ended_message);
         pod_free(w->pod);
         free(w);
         return NULL;
@@ -421,6 +428,24 @@ void pod_worker_terminate(PodWorker *w, int64_t grace_s)
 bool pod_worker_terminating(const PodWorker *w)
 {
         return w->terminating;
+}
+
+void pod_worker_end(PodWorker *w, const PodEnding *ending)
+{
+        if (w->ended || w->rejected || pod_phase_is_terminal(w->pod->seen_phase))
+                return;
+        w->ended_reason = strdup(ending->reason);
+        w->ended_message = strdup(ending->message);
+        w->ended = true;
+        w->end_grace_s = ending->grace_s;
+        w->disruption = ending->disruption;
+        cancel_pulls(w);
+        worker_dirty(w, true);
+}
+
+bool pod_worker_ended(const PodWorker *w)
+{
+        return w->ended;
 }
 
 void pod_worker_reject(PodWorker *w, const char *reason, const char *message)
@@ -459,6 +484,16 @@ static bool sandbox_ready(const PodWorker *w)
                (w->pod->host_network || w->network_state == NETWORK_READY);
 }
 
+static bool is_over(PodWorker *w)
+{
+        return nothing_alive(w) && (w->terminating || w->ended || worker_is_complete(w));
+}
+
+bool pod_worker_is_active(PodWorker *w)
+{
+        return !w->rejected && !is_over(w);
+}
+
 static void fill_view(PodWorker *w, PodView *ret)
 {
         for (size_t i = 0; i < w->n_containers; i++)
@@ -466,9 +501,12 @@ static void fill_view(PodWorker *w, PodView *ret)
         *ret = (PodView){
                 .pod = w->pod,
                 .containers = w->views,
-                .terminating = w->terminating,
+                .terminating = w->terminating || w->ended,
                 .phase_is_echo = w->terminating && !w->over_before,
-                .terminated = nothing_alive(w) && (w->terminating || worker_is_complete(w)),
+                .terminated = is_over(w),
+                .ended_reason = w->ended_reason,
+                .ended_message = w->ended_message,
+                .disruption = w->disruption,
                 .rejected_reason = w->rejected_reason,
                 .rejected_message = w->rejected_message,
                 .sandbox_ready = sandbox_ready(w),

@@ -36,12 +36,27 @@ void pod_worker_update(PodWorker *worker, Pod *pod);
 void pod_worker_terminate(PodWorker *worker, int64_t grace_s);
 bool pod_worker_terminating(const PodWorker *worker);
 
-/* Refuses the pod (admission): phase Failed, nothing starts. Both are static or outlive the worker.
- */
+/* The node ends the pod on its own account, for good: containers stop, the pod stays in the API as
+ * Failed with this reason and message. Strings are copied; the first ending counts. */
+typedef struct PodEnding {
+        const char *reason, *message; /* "Evicted", "Preempting", … */
+        int64_t grace_s;              /* at most; -1: the pod's own */
+        bool disruption;              /* shown as condition DisruptionTarget, too, from now on */
+} PodEnding;
+
+void pod_worker_end(PodWorker *worker, const PodEnding *ending);
+bool pod_worker_ended(const PodWorker *worker);
+
+/* Something of it runs or will run: its requests count. */
+bool pod_worker_is_active(PodWorker *worker);
+
+/* Refuses the pod (admission): phase Failed, nothing starts. */
 void pod_worker_reject(PodWorker *worker, const char *reason, const char *message);
 
 /* Something of the context changed (network configuration, node addresses): plan again. */
 void pod_worker_poke(PodWorker *worker);
+
+void pod_worker_event(PodWorker *worker, const char *type, const char *reason, const char *text);
 
 int pod_worker_status(PodWorker *worker, PodStatus *ret);
 const char *pod_worker_phase(PodWorker *worker);

@@ -10,23 +10,26 @@
 
 static void use_pod(const Pod *pod)
 {
-        const PodContext context = { .capacity_pods = 110,
-                                     .facts = { .node_name = "n", .allocatable_cpu_milli = 1000 } };
+        static const ResourceAmount amounts[] = { { "cpu", 1000 }, { "pods", 110 } };
+        const PodContext context = { .node_name = "n",
+                                     .allocatable = amounts,
+                                     .n_allocatable = 2,
+                                     .facts = { .node_name = "n" } };
         ContainerView views[POD_CONTAINERS_MAX] = { 0 };
         ConditionMemory conditions[CONDITION_COUNT] = { 0 };
         PodView view = { .pod = pod, .containers = views, .conditions = conditions };
         DnsSettings dns = { .host_resolv = "nameserver 1.1.1.1\n" };
-        KL_AUTOFREE char *message = NULL;
         KL_AUTOFREE char *hostname = NULL;
         KL_AUTOFREE char *domain = NULL;
         KL_AUTOBUF text = BUF_INIT;
         PodStatus status;
-        const char *reason;
+        Admission admission;
         bool cut;
 
         for (size_t i = 0; i < pod->n_containers; i++)
                 views[i].spec = &pod->containers[i];
-        pod_admit(&context, pod, NULL, 0, &reason, &message);
+        pod_admit(&context, pod, &pod, 1, &admission);
+        admission_deinit(&admission);
         assert(pod_status_render(&view, &status) == 0);
         pod_status_deinit(&status);
         files_resolv_conf(pod, &dns, &cut, &text);
