@@ -34,7 +34,8 @@
 typedef enum ConnState {
         CONN_HANDSHAKE,
         CONN_OPEN,
-        CONN_FLUSHING, /* the owner has let go of it */
+        CONN_FLUSHING,  /* the owner has let go of it */
+        CONN_LINGERING, /* all is sent; what the peer still sends is dropped */
         CONN_DEAD,
 } ConnState;
 
@@ -46,8 +47,9 @@ struct ListenerConn {
         ConnState state;
         bool trusted, paused, above_low;
         Buf out;
-        size_t out_at; /* of it, what was written */
-        Timer *timer;  /* of the handshake, then of the flush */
+        size_t out_at;  /* of it, what was written */
+        size_t dropped; /* while lingering */
+        Timer *timer;   /* of the handshake, then of the flush */
         ClientChain *chain;
         char peer[LISTENER_PEER_SIZE];
 };
@@ -167,8 +169,31 @@ static int conn_write_out(ListenerConn *c)
         return 0;
 }
 
+/* Closing a socket that holds unread bytes resets it, and a reset makes the peer drop what it has
+ * not read yet of the answer: the direction to the peer is ended, the other one is read for a
+ * while. */
+static int conn_linger(ListenerConn *c)
+{
+        c->state = CONN_LINGERING;
+        timer_start(c->timer, LISTENER_LINGER_MS);
+        SSL_shutdown(lws_get_ssl(c->wsi));
+        ERR_clear_error();
+        if (shutdown(lws_get_socket_fd(c->wsi), SHUT_WR) < 0)
+                return -1;
+        lws_rx_flow_control(c->wsi, 1);
+        return 0;
+}
+
+static int conn_drop_input(ListenerConn *c, size_t len)
+{
+        c->dropped += len;
+        return c->dropped > LISTENER_LINGER_MAX ? -1 : 0;
+}
+
 static int conn_writable(ListenerConn *c)
 {
+        if (c->state == CONN_LINGERING)
+                return 0;
         if (conn_write_out(c) < 0)
                 return -1;
         if (c->state == CONN_OPEN && c->above_low &&
@@ -177,7 +202,7 @@ static int conn_writable(ListenerConn *c)
                 c->listener->funcs.writable(c, c->data);
         }
         if (c->state == CONN_FLUSHING && !listener_conn_queued(c) && !lws_partial_buffered(c->wsi))
-                return -1;
+                return conn_linger(c);
         return 0;
 }
 
@@ -191,6 +216,8 @@ static int conn_dispatch(ListenerConn *c, enum lws_callback_reasons reason, void
                         r = conn_opened(c);
                 if (c->state == CONN_OPEN)
                         c->listener->funcs.input(c, in, len, c->data);
+                else if (r == 0 && (c->state == CONN_FLUSHING || c->state == CONN_LINGERING))
+                        r = conn_drop_input(c, len);
                 break;
         case LWS_CALLBACK_RAW_WRITEABLE:
                 r = conn_writable(c);
@@ -525,7 +552,7 @@ void listener_conn_close(ListenerConn *c)
 
 void listener_conn_abort(ListenerConn *c)
 {
-        if (c->state == CONN_OPEN || c->state == CONN_FLUSHING)
+        if (c->state != CONN_HANDSHAKE)
                 conn_kill(c);
 }
 

@@ -23,6 +23,8 @@
 #define LISTENER_UNTRUSTED_PEER_MAX 128
 #define LISTENER_HANDSHAKE_MS 10000     /* from accept to the first byte within TLS */
 #define LISTENER_FLUSH_MS 10000         /* for the last bytes of a closing connection */
+#define LISTENER_LINGER_MS 1000         /* after them, for the peer to close too */
+#define LISTENER_LINGER_MAX (1U << 20)  /* bytes that it may still send meanwhile */
 #define LISTENER_QUEUE_MAX (512U << 10) /* bytes that the socket has not taken */
 #define LISTENER_QUEUE_LOW (32U << 10)
 #define LISTENER_READ_SIZE (16U << 10)

@@ -45,9 +45,10 @@ class Client:
         return self.context.wrap_socket(self.dial(timeout))
 
     def raw(self, data, timeout=10.0):
-        """Everything that comes back until the server closes."""
+        """Everything that comes back until the server closes, which may be before it has read all."""
         with contextlib.closing(self.connect(timeout)) as s:
-            s.sendall(data)
+            with contextlib.suppress(ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):
+                s.sendall(data)
             return read_all(s)
 
 
