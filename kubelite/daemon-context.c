@@ -29,6 +29,16 @@ static char *links_dir(const char *log_dir)
         return str_format("%.*s/containers", slash ? (int)(slash - log_dir) : 0, log_dir);
 }
 
+/* A negative size: logs are not rotated. The smallest one is not 0, which would mean the same. */
+static int64_t log_max_bytes(const KubeletConfig *config)
+{
+        int64_t bytes;
+
+        if (quantity_value(config->container_log_max_size, &bytes) < 0 || bytes < 0)
+                return 0;
+        return bytes > 0 ? bytes : 1;
+}
+
 /* What pods are placed by: labels, taints and allocatable resources of the node, all in one arena
  * that is replaced as a whole. */
 typedef struct Placement {
@@ -168,6 +178,8 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .root_dir = d->flags->root_dir,
                 .log_dir = config->pod_logs_dir,
                 .log_links_dir = d->log_links_dir,
+                .log_tidy = d->log_tidy,
+                .log_max_bytes = log_max_bytes(config),
                 .dns = { .cluster_dns = config->cluster_dns,
                          .cluster_domain = config->cluster_domain ? config->cluster_domain : "" },
                 .resolv_conf = d->resolv_conf,

@@ -271,12 +271,18 @@ static int start_pods(Daemon *d, KlError **err)
                 .manifest_path = d->config->static_pod_path,
                 .file_check_ms = (uint64_t)d->config->file_check_frequency_us / 1000,
         };
+        LogTidyOptions log_tidy = {
+                .max_files = d->config->container_log_max_files,
+                .workers = (unsigned int)d->config->container_log_max_workers,
+                .interval_ms = (uint64_t)d->config->container_log_monitor_interval_us / 1000,
+        };
 
         if (d->api)
                 KL_TRY(services_new(d->api, on_room_changed, d, &d->services, err));
         KL_TRY(object_cache_new(d->loop, d->api, &d->objects, err));
         volumes.objects = d->objects;
         KL_TRY(volumes_new(d->loop, &volumes, &d->volumes, err));
+        KL_TRY(log_tidy_new(d->loop, &log_tidy, &d->log_tidy, err));
         KL_TRY(daemon_context_init(d, err));
         return pod_manager_new(&d->context, &options, &d->pods, err);
 }
@@ -328,6 +334,7 @@ static void daemon_deinit(Daemon *d)
         kubelet_server_free(d->server);
         pod_manager_free(d->pods);
         d->pods = NULL;
+        log_tidy_free(d->log_tidy);
         volumes_free(d->volumes);
         object_cache_free(d->objects);
         services_free(d->services);

@@ -41,6 +41,7 @@ typedef struct Daemon {
         ObjectCache *objects;
         Services *services;
         Volumes *volumes;
+        LogTidy *log_tidy;
         PodManager *pods;
         Control *control;
         Healthz *healthz;

@@ -212,7 +212,9 @@ static int check_images(const KubeletConfig *config, KlError **err)
                                 "maxParallelImagePulls: %lld does not go with "
                                 "serializeImagePulls",
                                 (long long)config->max_parallel_image_pulls);
-        if (!looks_like_quantity(config->container_log_max_size))
+        /* A negative one turns rotation off. */
+        if (!looks_like_quantity(config->container_log_max_size +
+                                 (config->container_log_max_size[0] == '-')))
                 return kl_error(err, -EINVAL, NULL, "containerLogMaxSize: '%s' is no quantity",
                                 config->container_log_max_size);
         return 0;

@@ -453,6 +453,7 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .stop_signal = in->image->stop_signal,
                 .log_path =
                         compile_log_path(in->context, in->pod, c->name, in->attempt, out->arena),
+                .log_max_bytes = in->context->log_max_bytes,
         };
         if (!spec->log_path)
                 return kl_error_oom(err);

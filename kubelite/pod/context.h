@@ -8,6 +8,7 @@
 #include "cni/cni.h"
 #include "image/image.h"
 #include "pod/files.h"
+#include "pod/log-tidy.h"
 #include "pod/services.h"
 #include "runtime/runtime.h"
 #include "volume/volume.h"
@@ -47,6 +48,8 @@ typedef struct PodContext {
         const char *root_dir;             /* /var/lib/kubelet */
         const char *log_dir;              /* /var/log/pods */
         const char *log_links_dir;        /* /var/log/containers */
+        LogTidy *log_tidy;
+        int64_t log_max_bytes; /* of a container's log file; 0: it is not rotated */
         char *const *host_ips;
         DnsSettings dns;
         const char *resolv_conf; /* path of the node's resolv.conf, "" for none */

@@ -205,6 +205,30 @@ static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
                 unlink(link);
 }
 
+void worker_tidy_log(PodWorker *w, const char *container, unsigned int attempt)
+{
+        KL_AUTO(arena_free) Arena *arena = arena_new();
+        const char *path =
+                arena ? compile_log_path(w->context, w->pod, container, attempt, arena) : NULL;
+
+        if (path)
+                log_tidy_rotated(w->context->log_tidy, path);
+}
+
+/* Of the run before the last one. */
+static void forget_log(PodWorker *w, const WorkContainer *c)
+{
+        KL_AUTO(arena_free) Arena *arena = arena_new();
+        const char *path = arena && c->view.restart_count > 0
+                                   ? compile_log_path(w->context, w->pod, c->name,
+                                                      c->view.restart_count - 1, arena)
+                                   : NULL;
+
+        unlink_log(w, c, c->view.last.id);
+        if (path)
+                log_tidy_remove(w->context->log_tidy, path);
+}
+
 void worker_unlink_logs(PodWorker *w, const WorkContainer *c)
 {
         if (c->view.current.id)
@@ -233,7 +257,7 @@ static void rotate_records(PodWorker *w, WorkContainer *c)
         if (c->view.last.id) {
                 if (w->sandbox)
                         sandbox_remove_container(w->sandbox, c->view.last.id);
-                unlink_log(w, c, c->view.last.id);
+                forget_log(w, c);
         }
         run_record_clear(&c->view.last);
         c->view.last = c->view.current;

@@ -117,6 +117,8 @@ void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info
 void worker_container_changed(PodWorker *w, const ContainerInfo *info);
 void worker_container_free(PodWorker *w, WorkContainer *c);
 void worker_unlink_logs(PodWorker *w, const WorkContainer *c);
+/* Compresses and removes rotated files of a container's log, soon and in the background. */
+void worker_tidy_log(PodWorker *w, const char *container, unsigned int attempt);
 WorkContainer *worker_container(PodWorker *w, const char *name);
 
 /* worker-image.c */

@@ -168,6 +168,11 @@ static void on_container_changed(Sandbox *sandbox, const ContainerInfo *info, vo
         worker_container_changed(data, info);
 }
 
+static void on_log_rotated(Sandbox *sandbox, const ContainerInfo *info, void *data)
+{
+        worker_tidy_log(data, info->name, info->attempt);
+}
+
 static void on_sandbox_lost(Sandbox *sandbox, void *data)
 {
         PodWorker *w = data;
@@ -195,6 +200,7 @@ const SandboxEvents worker_sandbox_events = {
         .ready = on_sandbox_ready,
         .failed = on_sandbox_failed,
         .container_changed = on_container_changed,
+        .log_rotated = on_log_rotated,
         .lost = on_sandbox_lost,
         .destroyed = on_sandbox_destroyed,
 };
@@ -439,6 +445,9 @@ void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted)
         adopt_network(w);
         for (size_t i = 0; sandbox_container_at(adopted->sandbox, i, &info); i++)
                 adopt_container(w, &info);
+        /* Logs may have been rotated while no daemon ran. */
+        for (size_t i = 0; sandbox_container_at(adopted->sandbox, i, &info); i++)
+                worker_tidy_log(w, info.name, info.attempt);
         for (size_t i = 0; i < w->n_containers; i++) {
                 WorkContainer *c = w->containers[i];
                 const Image *image = c->view.spec && c->view.run == RUN_RUNNING

@@ -125,12 +125,34 @@ static int open_layers(Digest *d, const Document *document, const char *layers_d
         return 0;
 }
 
+/* The log writer renames and makes files in the directory. */
+static int rotate_log(Digest *d, const Document *document, KlError **err)
+{
+        const char *slash = strrchr(document->log_path, '/');
+        KL_AUTOFREE char *dir = NULL;
+        int fd;
+
+        if (!slash)
+                return kl_error(err, -EINVAL, REASON, "the log '%s' is in no directory",
+                                document->log_path);
+        dir = strndup(document->log_path, (size_t)(slash - document->log_path));
+        if (!dir)
+                return kl_error_oom(err);
+        fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return kl_error_errno(err, -errno, REASON, "open '%s'", dir);
+        d->start.log_dir_fd = hold(d, fd);
+        d->start.log_name = slash + 1;
+        d->start.log_max_bytes = (uint64_t)document->log_max_bytes;
+        return 0;
+}
+
 static int open_log(Digest *d, const Document *document, KlError **err)
 {
         struct stat st;
         int fd;
 
-        d->start.log_fd = -1;
+        d->start.log_fd = d->start.log_dir_fd = -1;
         if (str_empty(document->log_path))
                 return 0;
         fd = open(document->log_path,
@@ -144,7 +166,7 @@ static int open_log(Digest *d, const Document *document, KlError **err)
                 return kl_error(err, -EINVAL, REASON, "the log '%s' is no regular file",
                                 document->log_path);
         fcntl(fd, F_SETFL, O_APPEND);
-        return 0;
+        return document->log_max_bytes > 0 ? rotate_log(d, document, err) : 0;
 }
 
 static uint32_t roles_of(const CgroupTree *tree, size_t i)
@@ -193,6 +215,7 @@ static void copy_plain(ShimStart *start, const Document *document)
                 .layers_fd = -1,
                 .rw_fd = -1,
                 .log_fd = -1,
+                .log_dir_fd = -1,
                 .read_only_root = document->read_only_root,
                 .masked_paths = document->masked_paths,
                 .read_only_paths = document->read_only_paths,

@@ -69,6 +69,7 @@ typedef struct Document {
         int oom_score_adj;
         bool tty, stdin_open, stdin_once;
         const char *log_path;
+        int64_t log_max_bytes;
         uint32_t stop_signal;
 } Document;
 

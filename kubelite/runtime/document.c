@@ -449,6 +449,7 @@ static int set_process(Document *d, const ContainerSpec *spec, KlError **err)
         d->stdin_once = spec->stdin_once;
         d->oom_score_adj = spec->oom_score_adj;
         d->log_path = arena_strdup(d->arena, spec->log_path);
+        d->log_max_bytes = spec->log_max_bytes;
         return d->args && d->env && d->cwd ? 0 : -ENOMEM;
 }
 

@@ -126,6 +126,8 @@ typedef struct SandboxEvents {
         void (*failed)(Sandbox *sandbox, const KlError *error, void *data);
         /* Running, exited or failed to start (EXITED with StartError). */
         void (*container_changed)(Sandbox *sandbox, const ContainerInfo *info, void *data);
+        /* A container's log was rotated, since it was asked about or started. May be NULL. */
+        void (*log_rotated)(Sandbox *sandbox, const ContainerInfo *info, void *data);
         /* The shim is gone: all containers were killed and told as changed before. Only
          * sandbox_destroy makes sense now. */
         void (*lost)(Sandbox *sandbox, void *data);
@@ -225,6 +227,7 @@ typedef struct ContainerSpec {
 
         bool tty, stdin_open, stdin_once;
         const char *log_path;    /* CRI log file; made 0640, its directory exists */
+        int64_t log_max_bytes;   /* rotated before it grows beyond this; 0: never */
         const char *stop_signal; /* "" or "SIGTERM", "TERM", "15" */
 } ContainerSpec;
 

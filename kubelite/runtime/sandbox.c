@@ -446,6 +446,18 @@ static void on_shim_container(ShimClient *client, const ShimContainerState *stat
                 container_update(c, state);
 }
 
+static void on_shim_log_rotated(ShimClient *client, const char *id, void *data)
+{
+        Sandbox *s = data;
+        const Container *c = container_find(s, id);
+        ContainerInfo info;
+
+        if (!c || !s->events || !s->events->log_rotated)
+                return;
+        container_info(c, &info);
+        s->events->log_rotated(s, &info, s->data);
+}
+
 static void on_shim_synced(ShimClient *client, const ShimWelcome *welcome, void *data)
 {
         Sandbox *s = data;
@@ -522,6 +534,7 @@ static const ShimClientEvents shim_events = {
         .container = on_shim_container,
         .synced = on_shim_synced,
         .exec_done = on_shim_exec_done,
+        .log_rotated = on_shim_log_rotated,
         .result = on_shim_result,
         .lost = on_shim_lost,
 };

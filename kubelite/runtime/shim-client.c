@@ -310,6 +310,7 @@ typedef union Body {
         ShimSandboxState sandbox;
         ShimContainerState container;
         ShimExecDone done;
+        ShimTarget target;
 } Body;
 
 typedef struct Packet {
@@ -360,6 +361,10 @@ static void tell(ShimClient *client, Packet *p)
                 break;
         case SHIM_CONTAINER:
                 tell_container(client, &body->container);
+                break;
+        case SHIM_LOG_ROTATED:
+                END(body->target.id);
+                client->events->log_rotated(client, body->target.id, client->data);
                 break;
         case SHIM_LISTED:
                 client->synced = true;

@@ -25,6 +25,8 @@ typedef struct ShimClientEvents {
         void (*container)(ShimClient *client, const ShimContainerState *state, void *data);
         /* The hello is done and everything that the shim has was told. */
         void (*synced)(ShimClient *client, const ShimWelcome *welcome, void *data);
+        /* A container's log was rotated, once or more. */
+        void (*log_rotated)(ShimClient *client, const char *id, void *data);
         void (*exec_done)(ShimClient *client, const ShimExecDone *done, void *data);
         /* The answer to every request but exec's start error, which is an exec_done. code: 0 or
          * negative errno. For START 0 means that container events will follow. */

@@ -152,6 +152,18 @@ void connection_container(Shim *shim, Container *container)
         container->untold = !send_packet(shim, SHIM_CONTAINER, 0, &state, sizeof(state));
 }
 
+void connection_log_rotated(Shim *shim, Container *container)
+{
+        ShimTarget target = { 0 };
+
+        /* Who connects later looks for itself. */
+        if (!shim->version)
+                return;
+        memcpy(target.id, container->id, sizeof(target.id));
+        container->rotation_untold =
+                !send_packet(shim, SHIM_LOG_ROTATED, 0, &target, sizeof(target));
+}
+
 bool connection_exec_done(Shim *shim, const Exec *e)
 {
         int status = e->wait_status;
@@ -188,6 +200,9 @@ void connection_flush(Shim *shim)
                         return;
         if (shim->listed_untold)
                 shim->listed_untold = !send_packet(shim, SHIM_LISTED, 0, NULL, 0);
+        list_for_each (c, &shim->containers, Container, link)
+                if (c->rotation_untold)
+                        connection_log_rotated(shim, c);
         list_for_each (e, &shim->execs, Exec, link)
                 if (e->told && connection_exec_done(shim, e))
                         exec_free(shim, e);

@@ -44,6 +44,7 @@ static void close_stdio(Container *c)
         c->err_fd = -1;
         c->out_fd = kl_close(c->out_fd);
         c->log_fd = kl_close(c->log_fd);
+        c->log_dir_fd = kl_close(c->log_dir_fd);
 }
 
 static void container_free(Shim *shim, Container *c)
@@ -450,7 +451,7 @@ static Container *container_new(Shim *shim, const ShimStart *start, int spec_fd)
         if (!c)
                 return NULL;
         memcpy(c->id, start->id, strlen(start->id) + 1);
-        c->status.fd = c->stdin_fd = c->out_fd = c->err_fd = c->log_fd = -1;
+        c->status.fd = c->stdin_fd = c->out_fd = c->err_fd = c->log_fd = c->log_dir_fd = -1;
         c->spec_fd = spec_fd;
         c->tty = start->tty;
         c->stdin_open = start->stdin_open;
@@ -463,6 +464,26 @@ static Container *container_new(Shim *shim, const ShimStart *start, int spec_fd)
         return c;
 }
 
+static int take_log(Container *c, const ShimStart *start, const int *fds)
+{
+        if (start->log_fd < 0)
+                return 0;
+        c->log_fd = fcntl(fds[start->log_fd], F_DUPFD_CLOEXEC, 3);
+        if (c->log_fd < 0)
+                return -errno;
+        if (start->log_dir_fd < 0)
+                return 0;
+        if (!start->log_name[0] || strchr(start->log_name, '/') ||
+            strlen(start->log_name) >= sizeof(c->log_name))
+                return -EINVAL;
+        c->log_dir_fd = fcntl(fds[start->log_dir_fd], F_DUPFD_CLOEXEC, 3);
+        if (c->log_dir_fd < 0)
+                return -errno;
+        snprintf(c->log_name, sizeof(c->log_name), "%s", start->log_name);
+        c->log_max_bytes = start->log_max_bytes;
+        return 0;
+}
+
 static int start_container(Shim *shim, Container *c, const ShimStart *start, const int *fds,
                            size_t n_fds)
 {
@@ -472,10 +493,8 @@ static int start_container(Shim *shim, Container *c, const ShimStart *start, con
 
         if (r == 0 && mkdirat(shim->state_fd, path, 0700) < 0 && errno != EEXIST)
                 r = -errno;
-        if (r == 0 && start->log_fd >= 0) {
-                c->log_fd = fcntl(fds[start->log_fd], F_DUPFD_CLOEXEC, 3);
-                r = c->log_fd < 0 ? -errno : 0;
-        }
+        if (r == 0)
+                r = take_log(c, start, fds);
         if (r == 0)
                 r = make_stdio(c, &birth.stdio);
         if (r == 0)

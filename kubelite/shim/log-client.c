@@ -20,7 +20,7 @@
 static int send_message(Shim *shim, uint32_t type, uint32_t channel, uint32_t flags, const int *fds,
                         size_t n)
 {
-        LogMessage message = { type, channel, flags, 0 };
+        LogMessage message = { .type = type, .channel = channel, .flags = flags };
 
         return shim->log.fd < 0
                        ? -ENOTCONN
@@ -39,6 +39,13 @@ static void ended(Shim *shim, uint32_t channel)
                         exec_relay_ended(shim, e);
                         return;
                 }
+}
+
+static void rotated(Shim *shim, uint32_t channel)
+{
+        list_for_each (c, &shim->containers, Container, link)
+                if (c->channel == channel)
+                        connection_log_rotated(shim, c);
 }
 
 static void stdin_done(Shim *shim, uint32_t channel)
@@ -65,6 +72,8 @@ static void heard(Shim *shim, Source *source)
                 ended(shim, message.channel);
         else if (message.type == LOG_STDIN_DONE)
                 stdin_done(shim, message.channel);
+        else if (message.type == LOG_ROTATED)
+                rotated(shim, message.channel);
 }
 
 _Noreturn static void run(int control)
@@ -101,27 +110,36 @@ int log_start(Shim *shim)
 
 void log_add_container(Shim *shim, Container *c)
 {
+        LogMessage m = { .type = LOG_ADD,
+                         .channel = c->channel,
+                         .flags = (c->tty ? LOG_TTY : 0) | (c->stdin_once ? LOG_STDIN_ONCE : 0),
+                         .max_bytes = c->log_max_bytes };
         int fds[LOG_MESSAGE_FDS];
-        uint32_t flags = (c->tty ? LOG_TTY : 0) | (c->stdin_once ? LOG_STDIN_ONCE : 0);
         size_t n = 0;
 
+        memcpy(m.name, c->log_name, sizeof(m.name));
         if (c->log_fd >= 0) {
-                flags |= LOG_HAS_FILE;
+                m.flags |= LOG_HAS_FILE;
                 fds[n++] = c->log_fd;
         }
+        if (c->log_fd >= 0 && c->log_dir_fd >= 0) {
+                m.flags |= LOG_HAS_DIR;
+                fds[n++] = c->log_dir_fd;
+        }
         if (c->out_fd >= 0) {
-                flags |= LOG_HAS_OUT;
+                m.flags |= LOG_HAS_OUT;
                 fds[n++] = c->out_fd;
         }
         if (c->err_fd >= 0) {
-                flags |= LOG_HAS_ERR;
+                m.flags |= LOG_HAS_ERR;
                 fds[n++] = c->err_fd;
         }
         if (c->stdin_fd >= 0) {
-                flags |= LOG_HAS_IN;
+                m.flags |= LOG_HAS_IN;
                 fds[n++] = c->stdin_fd;
         }
-        send_message(shim, LOG_ADD, c->channel, flags, fds, n);
+        if (shim->log.fd >= 0)
+                packet_send(shim->log.fd, &m, sizeof(m), fds, n, true);
 }
 
 void log_add_exec(Shim *shim, Exec *e)

@@ -2,7 +2,7 @@
 #ifndef KUBELITE_SHIM_LOG_INTERNAL_H
 #define KUBELITE_SHIM_LOG_INTERNAL_H
 
-#include <stdint.h>
+#include "shim/protocol.h"
 
 /* Between the shim and its log writer, which are always of one build. */
 
@@ -14,6 +14,7 @@ enum {
         LOG_ENDED,      /* from the log writer */
         LOG_STDIN_DONE, /* from the log writer: the one attachment that stdinOnce allows has ended
                          */
+        LOG_ROTATED,    /* from the log writer */
 };
 
 enum {
@@ -22,13 +23,16 @@ enum {
         LOG_HAS_ERR = 4,
         LOG_HAS_IN = 8,
         LOG_STDIN_ONCE = 16,
-        LOG_TTY = 32, /* the out descriptor is a pty's master, for both directions */
+        LOG_TTY = 32,     /* the out descriptor is a pty's master, for both directions */
+        LOG_HAS_DIR = 64, /* of the file, which is rotated: comes after the file */
 };
 
 typedef struct LogMessage {
         uint32_t type, channel, flags, reserved;
+        uint64_t max_bytes; /* ADD with LOG_HAS_DIR */
+        char name[SHIM_LOG_NAME_SIZE];
 } LogMessage;
 
-#define LOG_MESSAGE_FDS 4
+#define LOG_MESSAGE_FDS 5
 
 #endif

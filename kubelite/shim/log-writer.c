@@ -10,6 +10,7 @@
  * dropped and counted, and the gap is told in the log when there is space again.
  */
 
+#include "shim/log-file.h"
 #include "shim/log-internal.h"
 #include "shim/log-line.h"
 #include "shim/shim-internal.h"
@@ -63,7 +64,7 @@ struct Channel {
         List link, attached;
         uint32_t id;
         size_t n_attached;
-        int file;
+        LogFile file;
         bool tty, stdin_once, gone;
         Watch out[2], in;
         LogStream stream[2];
@@ -104,6 +105,13 @@ static void watch_close(Watch *watch)
 {
         watch_set(watch, 0, false);
         watch->fd = kl_close(watch->fd);
+}
+
+static void answer(uint32_t type, uint32_t channel)
+{
+        LogMessage message = { .type = type, .channel = channel };
+
+        packet_send(writer.control.fd, &message, sizeof(message), NULL, 0, true);
 }
 
 /* --- the file --- */
@@ -160,7 +168,7 @@ static bool write_gap(Channel *c)
                      "%s stderr F kubelite: %llu log records (%llu bytes) lost: %s\n", stamp,
                      (unsigned long long)c->lost_records, (unsigned long long)c->lost_bytes,
                      strerror(c->lost_errno));
-        if (write_records(c->file, text, (size_t)n, &error) != (size_t)n)
+        if (write_records(c->file.fd, text, (size_t)n, &error) != (size_t)n)
                 return false;
         c->lost_records = c->lost_bytes = 0;
         return true;
@@ -171,8 +179,10 @@ static void flush(Channel *c)
         size_t done = 0;
         int error = c->lost_errno;
 
+        if (batch_len > 0 && log_file_prepare(&c->file, batch_len))
+                answer(LOG_ROTATED, c->id);
         if (batch_len > 0 && (c->lost_records == 0 || write_gap(c)))
-                done = write_records(c->file, batch, batch_len, &error);
+                done = write_records(c->file.fd, batch, batch_len, &error);
         if (done < batch_len)
                 lose(c, batch + done, batch_len - done, error);
         batch_len = 0;
@@ -192,7 +202,7 @@ static void log_bytes(Channel *c, int stream, const char *data, size_t len)
 {
         char stamp[TIME_RFC3339_SIZE];
 
-        if (c->file < 0)
+        if (c->file.fd < 0)
                 return;
         stamp_now(stamp);
         log_stream_add(&c->stream[stream], stamp, data, len, add_record, c);
@@ -317,7 +327,7 @@ static void end_stream(Channel *c, int stream)
 
         watch_close(&c->out[stream]);
         stamp_now(stamp);
-        if (c->file >= 0) {
+        if (c->file.fd >= 0) {
                 log_stream_end(&c->stream[stream], stamp, add_record, c);
                 flush(c);
         }
@@ -362,13 +372,6 @@ static void in_writable(Watch *watch)
                 list_for_each (a, &c->attached, Attached, link)
                         if (!a->gone && a->in.fd >= 0)
                                 watch_set(&a->in, EPOLLIN, true);
-}
-
-static void answer(uint32_t type, uint32_t channel)
-{
-        LogMessage message = { type, channel, 0, 0 };
-
-        packet_send(writer.control.fd, &message, sizeof(message), NULL, 0, true);
 }
 
 static void stdin_ended(Channel *c, Attached *a)
@@ -434,6 +437,7 @@ static void add_channel(const LogMessage *m, int *fds, size_t n_fds)
         static const char *const names[2] = { "stdout", "stderr" };
         Channel *c = calloc(1, sizeof(*c));
         size_t at = 0;
+        int file, dir;
 
         if (!c)
                 return;
@@ -442,7 +446,9 @@ static void add_channel(const LogMessage *m, int *fds, size_t n_fds)
         c->id = m->channel;
         c->tty = m->flags & LOG_TTY;
         c->stdin_once = m->flags & LOG_STDIN_ONCE;
-        c->file = m->flags & LOG_HAS_FILE ? next_fd(fds, n_fds, &at) : -1;
+        file = m->flags & LOG_HAS_FILE ? next_fd(fds, n_fds, &at) : -1;
+        dir = m->flags & LOG_HAS_DIR ? next_fd(fds, n_fds, &at) : -1;
+        log_file_init(&c->file, file, dir, m);
         init_watch(&c->out[0], c, NULL, m->flags & LOG_HAS_OUT ? next_fd(fds, n_fds, &at) : -1,
                    readable);
         init_watch(&c->out[1], c, NULL, m->flags & LOG_HAS_ERR ? next_fd(fds, n_fds, &at) : -1,
@@ -491,7 +497,7 @@ static void close_channel(Channel *c)
         for (int i = 0; i < 2; i++)
                 if (c->out[i].fd >= 0)
                         end_stream(c, i);
-        if (c->lost_records > 0 && c->file >= 0)
+        if (c->lost_records > 0 && c->file.fd >= 0)
                 (void)write_gap(c);
         watch_close(&c->in);
         list_for_each (a, &c->attached, Attached, link) {
@@ -520,8 +526,7 @@ static void handle(const LogMessage *m, int *fds, size_t n_fds)
         } else if (m->type == LOG_ATTACH && c) {
                 attach(c, m->flags, fds, n_fds);
         } else if (m->type == LOG_REOPEN && c && n_fds > 0) {
-                kl_close(c->file);
-                c->file = next_fd(fds, n_fds, &at);
+                log_file_use(&c->file, next_fd(fds, n_fds, &at));
         }
 }
 
@@ -559,7 +564,7 @@ static void free_gone(void)
                 if (!c->gone)
                         continue;
                 list_unlink(&c->link);
-                kl_close(c->file);
+                log_file_deinit(&c->file);
                 free(c->in_rest.data);
                 free(c);
         }

@@ -37,6 +37,7 @@
 #define SHIM_NAME_SIZE 256U
 #define SHIM_TEXT_SIZE 1024U
 #define SHIM_GROUPS_MAX 1024U
+#define SHIM_LOG_NAME_SIZE 32U
 
 /* Names beneath the sandbox's state directory. */
 #define SHIM_SOCKET_NAME "shim.sock"
@@ -72,6 +73,8 @@ typedef enum ShimType {
         SHIM_CONTAINER,     /* ShimContainerState */
         SHIM_LISTED,        /* no body */
         SHIM_EXEC_DONE,     /* ShimExecDone */
+        SHIM_LOG_ROTATED,   /* ShimTarget: a container's log was renamed and begun anew. May be
+                               missed: one is sent for several */
 } ShimType;
 
 typedef struct ShimHeader {

@@ -477,6 +477,12 @@ static int start_field(const Field *field, size_t n_fds, ShimStart *s)
                 return get_fd(field, n_fds, &s->log_fd);
         case START_STOP_SIGNAL:
                 return get_u32(field, &s->stop_signal);
+        case START_LOG_DIR_FD:
+                return get_fd(field, n_fds, &s->log_dir_fd);
+        case START_LOG_NAME:
+                return get_str(field, &s->log_name);
+        case START_LOG_MAX_BYTES:
+                return get_u64(field, &s->log_max_bytes);
         default:
                 return root_field(field, n_fds, s);
         }
@@ -503,7 +509,9 @@ int shim_start_decode(const void *data, size_t len, size_t n_fds, ShimStart *ret
                         .user = { .run_as_user = -1, .run_as_group = -1, .image_user = "" },
                         .layers_fd = -1,
                         .rw_fd = -1,
-                        .log_fd = -1 };
+                        .log_fd = -1,
+                        .log_dir_fd = -1,
+                        .log_name = "" };
         Cursor cursor = { data, (const char *)data + len };
         size_t counts[START_TAGS] = { 0 };
         Field field;

@@ -195,6 +195,11 @@ int shim_start_encode(const ShimStart *start, Buf *buf, RecordFds *fds)
         put_u64(buf, START_STDIN_ONCE, start->stdin_once);
         put_fd(buf, START_LOG_FD, start->log_fd, fds);
         put_u64(buf, START_STOP_SIGNAL, start->stop_signal);
+        if (start->log_dir_fd >= 0) {
+                put_fd(buf, START_LOG_DIR_FD, start->log_dir_fd, fds);
+                put_str(buf, START_LOG_NAME, start->log_name);
+                put_u64(buf, START_LOG_MAX_BYTES, start->log_max_bytes);
+        }
         return buf_error(buf);
 }
 

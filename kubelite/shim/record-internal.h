@@ -60,6 +60,9 @@ enum StartTag {
         START_STDIN_ONCE,
         START_LOG_FD,
         START_STOP_SIGNAL,
+        START_LOG_DIR_FD,
+        START_LOG_NAME,
+        START_LOG_MAX_BYTES,
         START_TAGS,
 };
 

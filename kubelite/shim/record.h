@@ -148,6 +148,11 @@ typedef struct ShimStart {
         bool tty, stdin_open, stdin_once;
         int log_fd;           /* the CRI log file, opened O_APPEND; -1: no log */
         uint32_t stop_signal; /* 0: SIGTERM */
+
+        /* Rotation: the log's directory, its name in it, and the size that it may reach. */
+        int log_dir_fd;       /* -1: none */
+        const char *log_name; /* "3.log"; below SHIM_LOG_NAME_SIZE */
+        uint64_t log_max_bytes;
 } ShimStart;
 
 /* --- exec: all else as the container was started --- */

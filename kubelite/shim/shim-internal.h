@@ -61,10 +61,14 @@ typedef struct Container {
         pid_t pid;      /* first process; 0 once it is reaped */
         pid_t helper;   /* first stage of the set-up in a user namespace */
         int spec_fd, log_fd;
+        int log_dir_fd; /* -1: the log is not rotated */
+        uint64_t log_max_bytes;
+        char log_name[SHIM_LOG_NAME_SIZE];
         int stdin_fd, out_fd,
                 err_fd; /* our ends, kept for a new log writer; with a tty all are out_fd */
         bool tty, stdin_open, stdin_once, started, ended, oom_killed;
         bool untold; /* a change is to be sent when the connection takes it */
+        bool rotation_untold;
         int wait_status;
         uint32_t stop_signal, channel;
         uint64_t kill_at_ms, retry_at_ms, log_until_ms; /* monotonic; 0: none */
@@ -135,6 +139,7 @@ int connection_open(Shim *shim, int fd);
 void connection_result(Shim *shim, uint32_t request, int code, const char *message);
 void connection_sandbox(Shim *shim);
 void connection_container(Shim *shim, Container *container);
+void connection_log_rotated(Shim *shim, Container *container);
 /* False: not yet; the connection frees it when it is told. */
 bool connection_exec_done(Shim *shim, const Exec *exec);
 /* The connection takes more: what is untold. */

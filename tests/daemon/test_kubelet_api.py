@@ -272,6 +272,7 @@ def closed(s):
         return True
 
 
+@pytest.mark.release
 def test_a_flood_keeps_memory_bounded(api_node, admin):
     def rss():
         with open(f"/proc/{api_node.process.pid}/status") as f:

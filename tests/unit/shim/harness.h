@@ -55,6 +55,8 @@ typedef struct World {
         ShimResult result;
         uint32_t result_request;
         char id[48], netns[96];
+        char rotated[SHIM_ID_SIZE]; /* the container whose log was, last */
+        unsigned int n_rotated;
 } World;
 
 typedef struct Run {
@@ -306,8 +308,17 @@ static inline void on_lost(ShimClient *client, const KlError *error, void *data)
         ((World *)data)->lost = true;
 }
 
-static const ShimClientEvents world_events = { on_sandbox,   on_container, on_synced,
-                                               on_exec_done, on_result,    on_lost };
+static inline void on_log_rotated(ShimClient *client, const char *id, void *data)
+{
+        World *w = data;
+
+        w->n_rotated++;
+        snprintf(w->rotated, sizeof(w->rotated), "%s", id);
+}
+
+static const ShimClientEvents world_events = { on_sandbox,     on_container, on_synced,
+                                               on_log_rotated, on_exec_done, on_result,
+                                               on_lost };
 
 static inline void on_late(Timer *timer, void *data)
 {
@@ -531,6 +542,7 @@ static inline void run_init(World *w, Run *run, const char *id, char *const *arg
                 .layers_fd = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
                 .rw_fd = open(run->rw, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
                 .log_fd = open(run->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640),
+                .log_dir_fd = -1,
         };
         run->start.n_cgroups = make_cgroups(w, id, run->cgroups);
         run->start.cgroups = run->cgroups;
@@ -545,6 +557,8 @@ static inline int run_start(World *w, Run *run)
         close(run->start.rw_fd);
         if (run->start.log_fd >= 0)
                 close(run->start.log_fd);
+        if (run->start.log_dir_fd >= 0)
+                close(run->start.log_dir_fd);
         free_cgroups(run->cgroups, run->start.n_cgroups);
         return r;
 }

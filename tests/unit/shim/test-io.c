@@ -10,6 +10,8 @@
 #include <sys/statfs.h>
 #include <sys/wait.h>
 
+#include "base/rotated.h"
+
 #define ARGS(...) ((char *const *)(uintptr_t)(const char *const[]){ __VA_ARGS__, NULL })
 
 static int set_up(void **state)
@@ -281,7 +283,7 @@ static void test_attach(void **state)
 
         run_init(w, &run, "c1",
                  ARGS("sh", "-c", "while read x; do echo out $x; echo err $x >&2; done; echo end"));
-        run.start.stdin_open = run.start.stdin_once = true;
+        run.start.stdin_open = true;
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, a), 0);
@@ -383,6 +385,99 @@ static void test_rotation(void **state)
         assert_int_equal(lines, 4000);
         assert_contains(rest, "line 4000\n");
         assert_true(*first && first[strlen(first) - 1] == '\n');
+}
+
+static void add_file(const World *w, const char *name, Buf *to)
+{
+        KL_AUTOFREE char *path = str_format("%s/%s", w->dir, name);
+        KL_AUTOFREE char *raw = read_text(path);
+        KL_AUTOFREE char *text = log_text(path);
+
+        assert_true(!*raw || raw[strlen(raw) - 1] == '\n');
+        buf_add_str(to, text);
+}
+
+/* To the standard input of container c1, by an attachment of its own. */
+static void say(World *w, const char *text)
+{
+        int pair[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        wait_result(w, shim_client_attach(w->client, "c1", pair[1], -1, -1), 0);
+        close(pair[1]);
+        assert_int_equal(write(pair[0], text, strlen(text)), (ssize_t)strlen(text));
+        close(pair[0]);
+}
+
+static void wait_line(const char *path, int number)
+{
+        KL_AUTOFREE char *line = str_format(" line %d\n", number);
+
+        for (int i = 0; i < WAIT_MS / 20; i++) {
+                KL_AUTOFREE char *text = read_text(path);
+
+                if (strstr(text, line))
+                        return;
+                usleep(20000);
+        }
+        fail_msg("no line %d in '%s'", number, path);
+}
+
+/* Each file is whole records, none is above the limit, and together they are all that was written;
+ * also when the log writer dies between two rotations. */
+static void test_rotation_by_size(void **state)
+{
+        World *w = *state;
+        KL_AUTOSTRV rotated = NULL;
+        KL_AUTOBUF all = BUF_INIT;
+        const uint64_t limit = 200000;
+        struct stat st;
+        char line[64];
+        const char *at;
+        Run run;
+        int dir;
+
+        run_init(w, &run, "c1",
+                 ARGS("sh", "-c",
+                      "i=0; while read x; do for k in $(seq 1 2000); do i=$((i+1)); echo line $i; "
+                      "done; done"));
+        run.start.stdin_open = true;
+        dir = open(w->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        run.start.log_dir_fd = fcntl(dir, F_DUPFD_CLOEXEC, 3);
+        run.start.log_name = "c1.log";
+        run.start.log_max_bytes = 60000;
+        wait_result(w, run_start(w, &run), 0);
+        WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
+        for (int round = 1; round <= 3; round++) {
+                say(w, "go\n");
+                wait_line(run.log, round * 2000);
+                if (round == 1)
+                        assert_int_equal(kill(log_writer_pid(w), SIGKILL), 0);
+                if (round < 3)
+                        usleep(1100000); /* names differ by the second */
+        }
+        assert_true(w->n_rotated > 0);
+        assert_string_equal(w->rotated, "c1");
+        wait_result(w, shim_client_stop(w->client, "c1", 0), 0);
+        wait_exit(w, "c1");
+        assert_int_equal(rotated_list(dir, "c1.log", &rotated), 0);
+        assert_in_range(strv_len(rotated), 2, 5);
+        for (size_t i = 0; rotated[i]; i++) {
+                assert_int_equal(fstatat(dir, rotated[i], &st, 0), 0);
+                assert_in_range(st.st_size, 1, limit);
+                assert_int_equal(st.st_mode & 0777, 0640);
+                add_file(w, rotated[i], &all);
+        }
+        add_file(w, "c1.log", &all);
+        at = buf_str(&all);
+        for (int i = 1; i <= 6000; i++) {
+                int n = snprintf(line, sizeof(line), "line %d\n", i);
+
+                assert_memory_equal(at, line, (size_t)n);
+                at += n;
+        }
+        assert_string_equal(at, "");
+        close(dir);
 }
 
 /* A full disk must not stop a container; what was lost is told when there is space again. */
@@ -489,11 +584,11 @@ int main(int argc, char **argv)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                T(test_exec),         T(test_exec_timeout), T(test_exec_kill),
-                T(test_exec_hostile), T(test_exec_tty),     T(test_container_tty),
-                T(test_attach),       T(test_slow_client),  T(test_long_line),
-                T(test_rotation),     T(test_full_disk),    T(test_log_writer_killed),
-                T(test_no_leak),
+                T(test_exec),         T(test_exec_timeout),     T(test_exec_kill),
+                T(test_exec_hostile), T(test_exec_tty),         T(test_container_tty),
+                T(test_attach),       T(test_slow_client),      T(test_long_line),
+                T(test_rotation),     T(test_full_disk),        T(test_log_writer_killed),
+                T(test_no_leak),      T(test_rotation_by_size),
         };
         int failed;
 

@@ -63,6 +63,9 @@ static ShimStart sample(void)
                 .tty = true,
                 .log_fd = 43,
                 .stop_signal = 15,
+                .log_dir_fd = 44,
+                .log_name = "7.log",
+                .log_max_bytes = 1ULL << 33,
         };
 }
 
@@ -73,7 +76,7 @@ static void test_start(void **state)
         static RecordFds fds;
 
         assert_int_equal(shim_start_encode(&start, &buf, &fds), 0);
-        assert_int_equal(fds.n, 4);
+        assert_int_equal(fds.n, 5);
         assert_int_equal(shim_start_decode(buf.data, buf.len, fds.n, &got), 0);
         assert_string_equal(got.id, "abc");
         assert_string_equal(got.args[1], "");
@@ -97,6 +100,9 @@ static void test_start(void **state)
         assert_int_equal(fds.fds[got.rw_fd], 41);
         assert_int_equal(fds.fds[got.mounts[1].fd], 42);
         assert_int_equal(fds.fds[got.log_fd], 43);
+        assert_int_equal(fds.fds[got.log_dir_fd], 44);
+        assert_string_equal(got.log_name, "7.log");
+        assert_true(got.log_max_bytes == 1ULL << 33);
         assert_int_equal(got.mounts[0].fd, -1);
         assert_string_equal(got.mounts[2].options, "size=1");
         assert_int_equal(got.devices[0].minor, 229);
