@@ -194,6 +194,7 @@ static int start_node(Daemon *d, KlError **err)
                 .labels = d->flags->node_labels,
                 .external_cloud = str_eq(d->flags->cloud_provider, "external"),
                 .runtime_version = RUNTIME_VERSION,
+                .user_namespaces = runtime_has_user_namespaces(),
                 .recursive_read_only = true,
                 .on_registered = on_node_changed,
                 .on_changed = on_node_changed,
@@ -235,6 +236,8 @@ static int start_runtime(Daemon *d, KlError **err)
                 .shim_path = d->paths.shim,
                 .cgroup_root = str_empty(d->config->cgroup_root) ? "/" : d->config->cgroup_root,
                 .systemd_cgroups = str_eq(d->config->cgroup_driver, "systemd"),
+                .ids_per_pod = (uint32_t)d->config->user_namespace_ids_per_pod,
+                .max_pods = d->config->max_pods,
         };
 
         if (!seccomp)

@@ -192,7 +192,8 @@ const ConfigField config_fields[] = {
         { "failCgroupV1", CONFIG_BOOL, AT(fail_cgroup_v1), PTR, "false", ANY },
         { "podHousekeepingPeriod", CONFIG_DURATION, AT(pod_housekeeping_period_us), PTR, "2s",
           ANY },
-        { "userNamespaces", CONFIG_JSON, CONFIG_NOWHERE, 0, NULL, ANY },
+        { "userNamespaces.idsPerPod", CONFIG_INT, AT(user_namespace_ids_per_pod), PTR, "65536",
+          65536, UINT32_MAX, NULL },
 };
 const size_t config_fields_len = ELEMENTS(config_fields);
 

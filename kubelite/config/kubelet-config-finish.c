@@ -199,6 +199,15 @@ static int check_allocatable(const KubeletConfig *config, KlError **err)
         return 0;
 }
 
+static int check_user_namespaces(const KubeletConfig *config, KlError **err)
+{
+        if (config->user_namespace_ids_per_pod % 65536)
+                return kl_error(err, -EINVAL, NULL,
+                                "userNamespaces.idsPerPod: %lld is not a multiple of 65536",
+                                (long long)config->user_namespace_ids_per_pod);
+        return 0;
+}
+
 static int check_images(const KubeletConfig *config, KlError **err)
 {
         if (config->image_gc_low_threshold_percent >= config->image_gc_high_threshold_percent)
@@ -250,6 +259,8 @@ static int check(KubeletConfig *config, KlError **err)
                 r = check_images(config, err);
         if (r >= 0)
                 r = check_shutdown(config, err);
+        if (r >= 0)
+                r = check_user_namespaces(config, err);
         return r;
 }
 

@@ -91,6 +91,7 @@ typedef struct KubeletConfig {
         char *cluster_domain, *resolv_conf, *pod_cidr, *hairpin_mode, *pod_logs_dir;
         char *volume_plugin_dir;
         bool seccomp_default;
+        int64_t user_namespace_ids_per_pod;
         int64_t crash_loop_max_period_us;
         int64_t runtime_request_timeout_us, volume_stats_agg_period_us;
         int64_t pod_housekeeping_period_us;

@@ -113,6 +113,7 @@ int compile_sandbox(const PodContext *context, const Pod *pod, const char *id, u
                 .host_pid = pod->host_pid,
                 .host_ipc = pod->host_ipc,
                 .share_pid = pod->share_pid,
+                .user_namespace = !pod->host_users,
                 .sysctls = sysctls,
                 .n_sysctls = pod->security.sysctls.n,
                 .qos = classes[pod_qos(pod)],

@@ -219,10 +219,6 @@ void worker_create_sandbox(PodWorker *w)
         w->no_network_reported = false;
         w->files_written = false;
         r = arena && w->sandbox_id ? 0 : kl_error_oom(&err);
-        if (r == 0 && !w->pod->host_users)
-                r = kl_error(&err, -EOPNOTSUPP, NULL,
-                             "can't set `spec.hostUsers: false`, runtime does not support user "
-                             "namespaces");
         if (r == 0 && !str_empty(w->pod->runtime_class))
                 r = kl_error(&err, -EOPNOTSUPP, NULL,
                              "failed to get runtime class \"%s\": no runtime for it is configured",

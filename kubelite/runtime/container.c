@@ -437,6 +437,7 @@ static void fill_context(const Sandbox *s, const char *cgroup_path, DocumentCont
                 .host_pid = p->host_pid,
                 .host_ipc = p->host_ipc,
                 .share_pid = p->share_pid,
+                .ids = p->ids,
                 .netns_path = s->netns_path,
                 .cgroup_path = cgroup_path,
                 .caps_available = s->runtime->caps_available,

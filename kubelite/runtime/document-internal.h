@@ -25,6 +25,7 @@ typedef struct DocumentContext {
         const char *pod_uid, *pod_namespace, *pod_name, *sandbox_id;
         const char *hostname;
         bool host_network, host_pid, host_ipc, share_pid;
+        IdRange ids; /* of the pod's user namespace; count 0: the host's */
         const char *netns_path;
         const char *cgroup_path; /* of the container, beneath the tree's root */
         uint64_t caps_available;

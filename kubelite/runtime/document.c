@@ -341,7 +341,8 @@ static uint32_t propagation_of(MountPropagation propagation)
         }
 }
 
-static int set_mount(Document *d, const MountSpec *spec, DocumentMount *m, KlError **err)
+static int set_mount(Document *d, const MountSpec *spec, const DocumentContext *context,
+                     DocumentMount *m, KlError **err)
 {
         /* A descriptor that somebody forgot to set is no volume. */
         bool has_fd = spec->source_fd > STDERR_FILENO;
@@ -357,7 +358,8 @@ static int set_mount(Document *d, const MountSpec *spec, DocumentMount *m, KlErr
                 return kl_error(err, -EINVAL, REASON, "the mount source \"%s\" is not absolute",
                                 spec->source ? spec->source : "");
         m->flags = (spec->read_only ? SHIM_MOUNT_RO : 0) |
-                   (spec->recursive_read_only ? SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE : 0);
+                   (spec->recursive_read_only ? SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE : 0) |
+                   (context->ids.count ? SHIM_MOUNT_IDMAP : 0);
         m->propagation = propagation_of(spec->propagation);
         if (has_fd) {
                 m->source_fd = fcntl(spec->source_fd, F_DUPFD_CLOEXEC, 3);
@@ -379,7 +381,8 @@ static bool is_replaced(const DocumentMount *m, const DocumentMount *own, size_t
         return false;
 }
 
-static int set_mounts(Document *d, const ContainerSpec *spec, KlError **err)
+static int set_mounts(Document *d, const ContainerSpec *spec, const DocumentContext *context,
+                      KlError **err)
 {
         size_t n = ELEMENTS(default_mounts), total = n + spec->n_mounts;
         DocumentMount *own;
@@ -393,7 +396,7 @@ static int set_mounts(Document *d, const ContainerSpec *spec, KlError **err)
                 return -ENOMEM;
         for (size_t i = 0; i < spec->n_mounts && r == 0; i++) {
                 own[i].source_fd = -1;
-                r = set_mount(d, &spec->mounts[i], &own[i], err);
+                r = set_mount(d, &spec->mounts[i], context, &own[i], err);
                 /* Even a refused one may hold a descriptor: the document closes it. */
                 d->mounts[d->n_mounts++] = own[i];
         }
@@ -578,7 +581,7 @@ int document_new(const ContainerSpec *spec, const DocumentContext *context, Docu
         if (r == 0)
                 r = set_layers(d, spec, err);
         if (r == 0)
-                r = set_mounts(d, spec, err);
+                r = set_mounts(d, spec, context, err);
         if (r == 0)
                 r = set_rlimits(d, spec, context);
         if (r == 0)

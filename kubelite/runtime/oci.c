@@ -98,7 +98,23 @@ static void put_option(JsonWriter *w, uint32_t flags, uint32_t bit, const char *
                 jw_str(w, name);
 }
 
-static void put_mount(JsonWriter *w, const DocumentMount *m)
+/* The pod's ids, as they are inside and on the host. */
+static void put_id_maps(JsonWriter *w, const IdRange *ids)
+{
+        static const char *const keys[] = { "uidMappings", "gidMappings" };
+
+        for (size_t i = 0; i < ELEMENTS(keys); i++) {
+                jw_karray(w, keys[i]);
+                jw_object(w);
+                jw_kint(w, "containerID", 0);
+                jw_kint(w, "hostID", ids->first);
+                jw_kint(w, "size", ids->count);
+                jw_end(w);
+                jw_end(w);
+        }
+}
+
+static void put_mount(JsonWriter *w, const DocumentMount *m, const IdRange *ids)
 {
         KL_AUTOSTRV options = m->options ? strv_split(m->options, ',') : NULL;
 
@@ -118,9 +134,12 @@ static void put_mount(JsonWriter *w, const DocumentMount *m)
         put_option(w, m->flags, SHIM_MOUNT_NOEXEC, "noexec");
         put_option(w, m->flags, SHIM_MOUNT_RO_RECURSIVE, "rro");
         jw_str(w, m->flags & SHIM_MOUNT_RO ? "ro" : "rw");
+        put_option(w, m->flags, SHIM_MOUNT_IDMAP, "ridmap");
         for (char **p = options; p && *p; p++)
                 jw_str(w, *p);
         jw_end(w);
+        if (m->flags & SHIM_MOUNT_IDMAP)
+                put_id_maps(w, ids);
         jw_end(w);
 }
 
@@ -145,7 +164,11 @@ static void put_namespaces(JsonWriter *w, const DocumentContext *c)
         }
         if (!c->host_ipc)
                 put_namespace(w, "ipc", NULL);
+        if (c->ids.count)
+                put_namespace(w, "user", NULL);
         jw_end(w);
+        if (c->ids.count)
+                put_id_maps(w, &c->ids);
 }
 
 static void put_device_rule(JsonWriter *w, const DeviceRule *rule)
@@ -333,7 +356,7 @@ int document_render(const Document *d, const DocumentContext *c, const SeccompPr
                 jw_kstr_opt(w, "hostname", c->hostname);
         jw_karray(w, "mounts");
         for (size_t i = 0; i < d->n_mounts; i++)
-                put_mount(w, &d->mounts[i]);
+                put_mount(w, &d->mounts[i], &c->ids);
         jw_end(w);
         jw_kobject(w, "annotations");
         jw_kstr(w, "io.kubernetes.cri.container-type", "container");

@@ -51,6 +51,19 @@ KL_DEFINE_CLEANUP(Digest *, digest_free);
  * -ENOMEM. */
 int digest_cgroups(const CgroupTree *tree, const char *path, ShimCgroup *cgroups, char **paths);
 
+/* --- id-ranges.c --- */
+
+/* The ids that pods' ranges are taken from, by the texts of subuid and subgid; pure. */
+int ids_pool(const char *subuid, const char *subgid, uint32_t per_pod, int64_t max_pods,
+             IdRange *ret, KlError **err);
+int ids_read_pool(const char *etc_dir, uint32_t per_pod, int64_t max_pods, IdRange *ret,
+                  KlError **err);
+/* The lowest free range; -ENOSPC. Pure. */
+int ids_pick(const IdRange *pool, uint32_t per_pod, const IdRange *taken, size_t n_taken,
+             IdRange *ret);
+/* One that no sandbox has. */
+int ids_assign(const Runtime *runtime, IdRange *ret, KlError **err);
+
 /* --- store.c: records on disk --- */
 
 typedef struct ContainerRecord {
@@ -165,6 +178,9 @@ struct Runtime {
         int program_fd;
         char boot_id[BOOT_ID_SIZE];
         uint64_t caps_available, nofile_hard;
+        bool user_namespaces;
+        IdRange ids; /* all that pods' ranges are taken from */
+        uint32_t ids_per_pod;
         Map *sandboxes; /* by pod uid */
 
         List gc_queue, gc_running;

@@ -12,6 +12,8 @@
 #include <linux/capability.h>
 #include <sys/resource.h>
 
+#define IDS_PER_POD 65536
+
 static int copy_options(Runtime *runtime, const RuntimeOptions *o)
 {
         runtime->state_dir = strdup(o->state_dir);
@@ -23,6 +25,14 @@ static int copy_options(Runtime *runtime, const RuntimeOptions *o)
                                runtime->layers_dir && runtime->seccomp_dir
                        ? 0
                        : -ENOMEM;
+}
+
+static int take_ids(Runtime *runtime, const RuntimeOptions *o, KlError **err)
+{
+        runtime->user_namespaces = runtime_has_user_namespaces();
+        runtime->ids_per_pod = o->ids_per_pod ? o->ids_per_pod : IDS_PER_POD;
+        return ids_read_pool(o->etc_dir ? o->etc_dir : "/etc", runtime->ids_per_pod, o->max_pods,
+                             &runtime->ids, err);
 }
 
 static int make_directories(const Runtime *runtime, KlError **err)
@@ -95,6 +105,8 @@ int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlErro
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "read the boot id");
         r = make_directories(runtime, err);
+        if (r == 0)
+                r = take_ids(runtime, options, err);
         if (r == 0)
                 r = make_groups(runtime, options, err);
         if (r == 0)

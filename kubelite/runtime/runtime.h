@@ -35,6 +35,9 @@ typedef struct RuntimeOptions {
         const char *shim_path;
         const char *cgroup_root; /* "/" or KubeletConfiguration's cgroupRoot */
         bool systemd_cgroups;    /* cgroupDriver: systemd */
+        uint32_t ids_per_pod;    /* of a user namespace; 0: 65536 */
+        int64_t max_pods;        /* that a pool of ids must suffice for */
+        const char *etc_dir;     /* of subuid and subgid; NULL: /etc */
 } RuntimeOptions;
 
 /* Makes kubepods and the QoS groups. */
@@ -43,6 +46,8 @@ int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlErro
 Runtime *runtime_free(Runtime *runtime);
 KL_DEFINE_CLEANUP(Runtime *, runtime_free);
 CgroupMode runtime_cgroup_mode(const Runtime *runtime);
+/* Whether this machine can give pods user namespaces of their own. */
+bool runtime_has_user_namespaces(void);
 
 /* --- resources, in the kernel's terms --- */
 
@@ -79,12 +84,19 @@ typedef struct Sysctl {
         const char *name, *value;
 } Sysctl;
 
+/* Of the host, for users and groups alike; count 0: none. */
+typedef struct IdRange {
+        uint32_t first, count;
+} IdRange;
+
 typedef struct SandboxSpec {
         const char *id; /* 64 hex */
         const char *pod_uid, *pod_namespace, *pod_name;
         unsigned int attempt;
         const char *hostname; /* ignored with host_network */
         bool host_network, host_pid, host_ipc, share_pid;
+        bool user_namespace; /* its own, with ids that sandbox_create chooses */
+        IdRange ids;
         const Sysctl *sysctls;
         size_t n_sysctls;
         QosClass qos;

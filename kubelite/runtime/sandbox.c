@@ -342,6 +342,7 @@ static int ask(Sandbox *s)
         ShimCgroup cgroups[CGROUP_HIERARCHIES_MAX];
         KL_AUTOFREE char *leaf = str_format("%s/" CGROUP_SHIM_LEAF, s->cgroup);
         KL_AUTOFREE ShimSysctl *sysctls = calloc(s->spec.n_sysctls + 1, sizeof(*sysctls));
+        const ShimIdMap map = { 0, s->spec.ids.first, s->spec.ids.count };
         ShimSandbox sandbox = {
                 .id = s->spec.id,
                 .netns_path = s->netns_path,
@@ -350,6 +351,10 @@ static int ask(Sandbox *s)
                 .host_pid = s->spec.host_pid,
                 .host_ipc = s->spec.host_ipc,
                 .share_pid = s->spec.share_pid && !s->spec.host_pid,
+                .uid_maps = &map,
+                .gid_maps = &map,
+                .n_uid_maps = s->spec.user_namespace,
+                .n_gid_maps = s->spec.user_namespace,
                 .sysctls = sysctls,
                 .n_sysctls = s->spec.n_sysctls,
                 .cgroups = cgroups,
@@ -580,6 +585,8 @@ int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvent
                 return kl_error(err, -E2BIG, "FailedCreatePodSandBox", "more than %d sandboxes",
                                 SANDBOXES_MAX);
         r = sandbox_new(runtime, spec, &s, err);
+        if (r == 0 && spec->user_namespace)
+                r = ids_assign(runtime, &s->spec.ids, err);
         if (r == 0)
                 r = start(s, err);
         if (r < 0) {

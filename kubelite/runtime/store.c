@@ -97,6 +97,12 @@ int store_write_sandbox(const char *dir, const SandboxSpec *spec, const char *bo
         jw_kbool(w, "hostPid", spec->host_pid);
         jw_kbool(w, "hostIpc", spec->host_ipc);
         jw_kbool(w, "sharePid", spec->share_pid);
+        if (spec->user_namespace) {
+                jw_kobject(w, "userIds");
+                jw_kint(w, "first", spec->ids.first);
+                jw_kint(w, "count", spec->ids.count);
+                jw_end(w);
+        }
         for (size_t i = 0; i < ELEMENTS(qos_names); i++)
                 if (qos_names[i].qos == spec->qos)
                         jw_kstr(w, "qos", qos_names[i].name);
@@ -161,6 +167,22 @@ static int get_sysctls(const Field *root, Arena *arena, SandboxSpec *ret, KlErro
         return r;
 }
 
+static int get_ids(const Field *root, SandboxSpec *ret, KlError **err)
+{
+        int64_t first = 0, count = 0;
+        Field f;
+        int r = field_object(root, "userIds", &f, err);
+
+        if (r)
+                return r < 0 ? r : 0;
+        r = field_int(&f, "first", 1, UINT32_MAX, &first, err);
+        if (r == 0)
+                r = field_int(&f, "count", 1, UINT32_MAX, &count, err);
+        ret->user_namespace = true;
+        ret->ids = (IdRange){ (uint32_t)first, (uint32_t)count };
+        return r;
+}
+
 static int get_flags(const Field *root, SandboxSpec *ret, KlError **err)
 {
         int r = field_bool(root, "hostNetwork", &ret->host_network, err);
@@ -220,6 +242,8 @@ int store_read_sandbox(const char *dir, Arena *arena, SandboxSpec *ret, char **r
                 r = field_int(&root, "attempt", 0, UINT32_MAX, &attempt, err);
         if (r == 0)
                 r = get_flags(&root, &spec, err);
+        if (r == 0)
+                r = get_ids(&root, &spec, err);
         if (r == 0)
                 r = get_resources(&root, &spec.resources, err);
         if (r == 0)

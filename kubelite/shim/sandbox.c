@@ -420,6 +420,8 @@ static int remember(Shim *shim, const ShimSandbox *s)
         shim->host_ipc = s->host_ipc;
         shim->share_pid = s->share_pid;
         shim->user_ns = s->n_uid_maps > 0;
+        shim->root_uid = map_id(s->uid_maps, s->n_uid_maps, 0);
+        shim->root_gid = map_id(s->gid_maps, s->n_gid_maps, 0);
         return shim->sandbox_id && shim->netns_path ? 0 : -ENOMEM;
 }
 

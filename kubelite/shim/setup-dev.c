@@ -82,15 +82,15 @@ static int fill(Setup *setup, const ShimSandbox *sandbox, KlError **err)
 
         for (size_t i = 0; r == 0 && i < ELEMENTS(standard); i++)
                 r = make_device(setup->dev_fd, &standard[i], uid, gid, err);
+        /* As on the host: to the root of a user namespace, a disk of the host's root is closed. */
         for (size_t i = 0; r == 0 && i < setup->start->n_devices; i++) {
                 const ShimDevice *device = &setup->start->devices[i];
 
-                r = make_device(setup->dev_fd, device,
-                                map_id(sandbox->uid_maps, sandbox->n_uid_maps, device->uid),
-                                map_id(sandbox->gid_maps, sandbox->n_gid_maps, device->gid), err);
+                r = make_device(setup->dev_fd, device, device->uid, device->gid, err);
         }
         for (size_t i = 0; r == 0 && i < ELEMENTS(links); i++)
-                if (symlinkat(links[i].target, setup->dev_fd, links[i].name) < 0)
+                if (symlinkat(links[i].target, setup->dev_fd, links[i].name) < 0 ||
+                    fchownat(setup->dev_fd, links[i].name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0)
                         r = kl_error_errno(err, -errno, REASON, "make '/dev/%s'", links[i].name);
         if (r == 0 && setup->start->tty) {
                 KL_AUTOFD int fd =

@@ -170,7 +170,9 @@ int setup_read_only(int mount_fd)
         return set_attr(mount_fd, MOUNT_ATTR_RDONLY, false);
 }
 
-static int set_propagation(int fd, uint32_t propagation)
+/* What the root of a user namespace mounts goes no further than its own namespaces: shared then
+ * means shared among these, and still following the host. */
+static int set_propagation(int fd, uint32_t propagation, bool user_ns)
 {
         static const unsigned long flags[] = {
                 [SHIM_PROPAGATION_PRIVATE] = MS_PRIVATE,
@@ -180,6 +182,9 @@ static int set_propagation(int fd, uint32_t propagation)
         char path[32];
 
         snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        if (user_ns && propagation == SHIM_PROPAGATION_SHARED &&
+            mount(NULL, path, NULL, MS_REC | MS_SLAVE, NULL) < 0)
+                return -errno;
         return mount(NULL, path, NULL, MS_REC | flags[propagation], NULL) < 0 ? -errno : 0;
 }
 
@@ -193,7 +198,8 @@ static unsigned int attr_of(uint32_t flags)
 
 /* --- the kinds --- */
 
-/* With the host's privileges: who mounts there is not root of the pod's user namespace only. */
+/* With the host's privileges: who mounts there is not root of the pod's user namespace only. What
+ * is mounted beneath a volume and cannot be mapped (/proc, say) belongs to nobody inside. */
 int setup_idmap(Setup *setup, KlError **err)
 {
         MountAttr attr = { .attr_set = MOUNT_ATTR_IDMAP,
@@ -203,8 +209,17 @@ int setup_idmap(Setup *setup, KlError **err)
                 const ShimMount *mount = &setup->start->mounts[i];
                 int r = 0;
 
-                if (mount->kind == SHIM_MOUNT_BIND && (mount->flags & SHIM_MOUNT_IDMAP))
+                if (mount->kind != SHIM_MOUNT_BIND || !(mount->flags & SHIM_MOUNT_IDMAP))
+                        continue;
+                r = sys_mount_setattr(setup->fds[mount->fd], AT_RECURSIVE, &attr);
+                if (r < 0)
                         r = sys_mount_setattr(setup->fds[mount->fd], 0, &attr);
+                if (r == -EINVAL || r == -EPERM)
+                        return kl_error(
+                                err, r, REASON,
+                                "failed to set MOUNT_ATTR_IDMAP on the mount '%s': its file "
+                                "system cannot map ids for a pod with hostUsers: false",
+                                mount->target);
                 if (r < 0)
                         return kl_error_errno(err, r, REASON, "map ids of mount '%s'",
                                               mount->target);
@@ -254,7 +269,7 @@ static int mount_bind(Setup *setup, const ShimMount *mount, KlError **err)
                                 mount->target);
         r = sys_move_mount(from, at);
         if (r == 0)
-                r = set_propagation(from, mount->propagation);
+                r = set_propagation(from, mount->propagation, setup->shim->user_ns);
         if (r == 0)
                 r = set_attr(from, attr_of(mount->flags & ~(uint32_t)SHIM_MOUNT_RO_RECURSIVE),
                              false);

@@ -228,11 +228,15 @@ int setup_overlay(Setup *setup, KlError **err)
         return r < 0 ? r : leave_mounts(err);
 }
 
-/* Over the state directory of this namespace's copy of the host's tree, which pivoting drops. */
+/* Over the state directory of this namespace's copy of the host's tree, which pivoting drops. The
+ * root of a user namespace may not look for it: it stands there already. */
 int setup_attach_root(Setup *setup, KlError **err)
 {
-        KL_AUTOFD int at = open(setup->shim->state_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = at < 0 ? -errno : sys_move_mount(setup->root_fd, at);
+        KL_AUTOFD int fd = setup->shim->user_ns ? -1
+                                                : open(setup->shim->state_path,
+                                                       O_PATH | O_DIRECTORY | O_CLOEXEC);
+        int at = setup->shim->user_ns ? AT_FDCWD : fd;
+        int r = at == -1 ? -errno : sys_move_mount(setup->root_fd, at);
 
         return r < 0 ? kl_error_errno(err, r, REASON, "attach root") : 0;
 }

@@ -169,6 +169,13 @@ static int set_capabilities(uint64_t mask, KlError **err)
         return 0;
 }
 
+static int ids_error(int code, const char *what, KlError **err)
+{
+        return code == -EINVAL ? kl_error(err, code, REASON,
+                                          "set %s: not an id of the pod's user namespace", what)
+                               : kl_error_errno(err, code, REASON, "set %s", what);
+}
+
 static int set_ids(const ResolvedUser *user, KlError **err)
 {
         gid_t groups[SHIM_GROUPS_MAX];
@@ -179,11 +186,11 @@ static int set_ids(const ResolvedUser *user, KlError **err)
                 return kl_error_errno(err, -errno, REASON, "keep capabilities");
         /* The plain system calls: the library's would signal threads that do not exist. */
         if (syscall(SYS_setgroups, user->n_groups, groups) < 0)
-                return kl_error_errno(err, -errno, REASON, "set %zu groups", user->n_groups);
+                return ids_error(-errno, "supplementary groups", err);
         if (syscall(SYS_setresgid, user->gid, user->gid, user->gid) < 0)
-                return kl_error_errno(err, -errno, REASON, "set group %u", user->gid);
+                return ids_error(-errno, "group", err);
         if (syscall(SYS_setresuid, user->uid, user->uid, user->uid) < 0)
-                return kl_error_errno(err, -errno, REASON, "set user %u", user->uid);
+                return ids_error(-errno, "user", err);
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
                 return kl_error_errno(err, -errno, REASON, "keep capabilities");

@@ -89,6 +89,19 @@ static int open_pty(Setup *setup, bool console, KlError **err)
         return r;
 }
 
+/* Pipes are the host root's, and unmapped owners are nobody to the pod's root: it could neither
+ * open /dev/stdout again nor give it to the user. With the host's privileges. */
+static void give_stdio(const Setup *setup)
+{
+        struct stat st;
+
+        for (int i = 0; setup->shim->user_ns && i < 3; i++)
+                if (setup->stdio[i] >= 0 && fstat(setup->stdio[i], &st) == 0 &&
+                    S_ISFIFO(st.st_mode))
+                        (void)!fchown(setup->stdio[i], setup->shim->root_uid,
+                                      setup->shim->root_gid);
+}
+
 static int make_devices(Setup *setup, KlError **err)
 {
         for (size_t i = 0; i < setup->start->n_mounts; i++)
@@ -170,6 +183,7 @@ void setup_container(Setup *setup)
         int r;
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        give_stdio(setup);
         r = copy_env(setup, setup->start->env, NULL);
         if (r == 0 && !v2)
                 r = cgroup_attach(start->cgroups, start->n_cgroups, &err);
@@ -184,6 +198,9 @@ void setup_container(Setup *setup)
         if (r >= 0)
                 r = set_oom_score(setup->start, &err);
         fail_if(setup, r, err);
+        if (setup->shim->user_ns && chdir(setup->shim->state_path) < 0)
+                fail_if(setup, kl_error_errno(&err, -errno, REASON, "enter the state directory"),
+                        err);
         if (setup->shim->user_ns)
                 finish_in_user_ns(setup);
         fail_if(setup, sandbox_join(setup->shim, &err), err);
@@ -216,6 +233,7 @@ void setup_exec(Setup *setup, const ShimExec *exec, int pidfd, const char *exec_
         int r;
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        give_stdio(setup);
         r = copy_env(setup, setup->start->env, exec->extra_env);
         if (r == 0)
                 r = join_cgroups(setup, exec_cgroup, &err);

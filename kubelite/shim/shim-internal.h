@@ -108,6 +108,7 @@ struct Shim {
         int sandbox_code;
         char *sandbox_message, *sandbox_id, *netns_path;
         bool host_network, host_pid, host_ipc, share_pid, user_ns;
+        uint32_t root_uid, root_gid;         /* on the host, of the pod's root */
         int user_fd, net_fd, ipc_fd, uts_fd; /* namespaces; -1: the host's */
         int shm_ns_fd; /* mount namespace that has nothing but the pod's shm, as its root */
         pid_t sandbox_pid, init_pid, log_pid;
