@@ -13,6 +13,7 @@
 #
 #   KUBELITE_BUILD_DIR       build directories rel/ and san/ (ASan+UBSan), default /var/tmp/kubelite-build
 #   KUBELITE_TEST_CACHE      Kubernetes and virtual machines, built once, default /var/cache/kubelite-tests
+#   KUBELITE_TEST_JOBS       files of daemon tests at a time, default 3: they mostly wait
 #   KUBELITE_TEST_KEEP=1     leaves the directories of nodes and clusters for inspection
 #   KUBELITE_TEST_SANITIZE=0 no sanitizer build
 set -u
@@ -29,8 +30,8 @@ DEFAULT_GROUPS="lint unit fuzz daemon cluster vm"
 BUILD_PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-config libuv1-dev libwebsockets-dev
         libwebsockets-evlib-uv libssl-dev libnghttp2-dev libjansson-dev libyaml-dev libseccomp-dev libcurl4-openssl-dev
         libarchive-dev libisal-dev libzstd-dev libmnl-dev libnftnl-dev libprotobuf-c-dev protobuf-c-compiler libcmocka-dev"
-TEST_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python3-cryptography busybox-static curl zstd
-        iproute2 nftables iptables conntrack ca-certificates"
+TEST_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-pytest-xdist python3-yaml python3-cryptography
+        busybox-static curl zstd iproute2 nftables iptables conntrack ca-certificates"
 LINT_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python3-cryptography clang-format pyflakes3"
 DAEMON_PACKAGES="docker-registry containernetworking-plugins"
 CLUSTER_PACKAGES="etcd-server"
@@ -85,7 +86,7 @@ meson_group() {
         $python "$here/support/summary.py" meson "$2" "$1" "$results" $patterns || failed "meson test $1"
 }
 
-# pytest_group GROUP BUILD: the pattern selects by name; no test at all is fine.
+# pytest_group GROUP BUILD [JOBS]: the pattern selects by name; no test at all is fine.
 pytest_group() {
         heading "$1${2:+ ($(basename "$2"))}"
         [ -d "$here/$1" ] || return 0
@@ -93,8 +94,9 @@ pytest_group() {
         rm -f "$junit"
         sanitized=0
         [ "$2" = "$builds/san" ] && sanitized=1
+        # shellcheck disable=SC2086
         (cd "$here" && KUBELITE_BUILD=$2 KUBELITE_SANITIZED=$sanitized $python -B -m pytest -p no:cacheprovider \
-                --timeout=600 --junitxml="$junit" -q -k "$expression" "$1")
+                --timeout=600 --junitxml="$junit" -q ${3:+-n $3 --dist loadfile} -k "$expression" "$1")
         r=$?
         case $r in
         0 | 1 | 5) $python "$here/support/summary.py" junit "$junit" "$results" "$r" || failed "pytest $1" ;;
@@ -148,7 +150,7 @@ wants lint && pytest_group lint ""
 for b in $rel $san; do
         wants unit && meson_group unit "$b"
         wants fuzz && meson_group fuzz "$b"
-        wants daemon && pytest_group daemon "$b"
+        wants daemon && pytest_group daemon "$b" "${KUBELITE_TEST_JOBS:-3}"
 done
 if wants cluster && [ -n "$rel" ]; then
         sh "$here/support/build-kubernetes.sh" || failed "building Kubernetes"

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from support import cgroups
-from support.netns import PREFIX
 
 # Chains that iptables-based plugins keep for the next container; those of a container have a hash in their name.
 CONTAINER_CHAIN = re.compile(r"chain (CNI-[0-9a-f]{16,}|CNI-DN-[0-9a-f]{6,}\w*|CNI-SN-[0-9a-f]{6,}\w*)")
 IPTABLES_TABLE = re.compile(r"table \w+ (nat|filter|mangle|raw) ")
 # Links of all nodes lie there; each leads to its node's own directory of logs.
 LINKS_DIRECTORY = "/var/log/containers"
-# As other runtimes on the machine name theirs.
-FOREIGN_NETNS = "cni-"
+SANDBOX_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,11 @@ def _sandboxes_of_others(scope):
 
 
 def _namespaces(scope):
+    """Those named as a sandbox is; tests of the shim and other runtimes on the machine name theirs otherwise."""
     root = Path("/run/netns")
     others = _sandboxes_of_others(scope)
     for path in root.iterdir() if root.exists() else ():
-        own = path.name == scope.netns.name or path.name.startswith((f"{PREFIX}-", FOREIGN_NETNS))
-        if not own and path.name not in others:
+        if SANDBOX_ID.fullmatch(path.name) and path.name not in others:
             yield path.name
 
 
