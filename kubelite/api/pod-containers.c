@@ -284,19 +284,85 @@ static int decode_termination(const Decode *d, const Field *f, Container *c)
         return 0;
 }
 
-static int decode_restart(const Decode *d, const Field *f, Container *c)
+static int decode_exit_codes(const Decode *d, const Field *rule, RestartRuleSpec *ret)
 {
-        Field policy = field_get(f, "restartPolicy");
+        Field codes, values, operator;
+        char *text = NULL;
+        size_t n;
+        int r = field_object(rule, "exitCodes", &codes, d->err);
+
+        if (r != 0)
+                return r < 0 ? r : field_error(&codes, d->err, "is required");
+        operator= field_get(&codes, "operator");
+        KL_TRY(decode_name(d, &codes, "operator", &text));
+        ret->not_in = str_eq(text, "NotIn");
+        if (!ret->not_in && !str_eq(text, "In"))
+                return field_error(&operator, d->err, "'%s' is none of In, NotIn", text);
+        KL_TRY(field_array(&codes, "values", POD_RESTART_CODES_MAX, &values, &n, d->err));
+        if (n == 0)
+                return field_error(&values, d->err, "at least one exit code is needed");
+        ret->exit_codes = ARENA_ARRAY(d->arena, n, int64_t);
+        if (!ret->exit_codes)
+                return kl_error_oom(d->err);
+        for (size_t i = 0; i < n; i++) {
+                Field f = field_at(&values, i);
+                int64_t code = value_int(f.value, -1);
+
+                if (value_type(f.value) != VALUE_INT || code < 0 || code > INT32_MAX)
+                        return field_error(&f, d->err, "is no exit code");
+                ret->exit_codes[ret->n_exit_codes++] = code;
+        }
+        return 0;
+}
+
+static int decode_restart_rule(const Decode *d, const Field *f, RestartRuleSpec *ret)
+{
+        Field action = field_get(f, "action");
         char *text = NULL;
 
-        KL_TRY(field_str(f, "restartPolicy", d->arena, &text, d->err));
-        if (!text)
+        KL_TRY(decode_name(d, f, "action", &text));
+        ret->all_containers = str_eq(text, "RestartAllContainers");
+        if (!ret->all_containers && !str_eq(text, "Restart"))
+                return field_error(&action, d->err, "'%s' is none of Restart, RestartAllContainers",
+                                   text);
+        return decode_exit_codes(d, f, ret);
+}
+
+static int decode_restart_rules(const Decode *d, const Field *container, Container *c)
+{
+        Field list;
+        size_t n;
+
+        KL_TRY(field_array(container, "restartPolicyRules", POD_RESTART_RULES_MAX, &list, &n,
+                           d->err));
+        if (n == 0)
                 return 0;
-        if (c->kind == CONTAINER_INIT && str_eq(text, "Always")) {
-                c->sidecar = true;
-                return 0;
+        if (!c->has_restart_policy)
+                return field_error(&list, d->err,
+                                   "must specify restartPolicy when restart rules are used");
+        c->restart_rules = ARENA_ARRAY(d->arena, n, RestartRuleSpec);
+        if (!c->restart_rules)
+                return kl_error_oom(d->err);
+        for (size_t i = 0; i < n; i++) {
+                Field f = field_at(&list, i);
+
+                KL_TRY(decode_restart_rule(d, &f, &c->restart_rules[c->n_restart_rules++]));
         }
-        return field_error(&policy, d->err, "'%s' is not supported", text);
+        return 0;
+}
+
+static int decode_restart(const Decode *d, const Field *f, Container *c)
+{
+        Field policy = field_get(f, "restartPolicy"), rules = field_get(f, "restartPolicyRules");
+
+        c->has_restart_policy = field_present(&policy);
+        if (c->kind == CONTAINER_EPHEMERAL && (c->has_restart_policy || field_present(&rules)))
+                return field_error(c->has_restart_policy ? &policy : &rules, d->err,
+                                   "cannot be set for an ephemeral container");
+        KL_TRY(decode_restart_policy(d, f, &c->restart_policy));
+        c->sidecar = c->kind == CONTAINER_INIT && c->has_restart_policy &&
+                     c->restart_policy == RESTART_ALWAYS;
+        return decode_restart_rules(d, f, c);
 }
 
 static void decode_probes(const Field *f, Container *c)

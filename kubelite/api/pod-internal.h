@@ -17,6 +17,8 @@ int decode_placement(const Decode *d, const Field *spec, Pod *pod);
 
 int decode_key_values(const Decode *d, const Field *object, const char *key, KeyValues *ret);
 int decode_quantities(const Decode *d, const Field *object, const char *key, KeyValues *ret);
+/* restartPolicy of a pod or container; Always where it is absent. */
+int decode_restart_policy(const Decode *d, const Field *owner, RestartPolicy *ret);
 int decode_seccomp(const Decode *d, const Field *security, SeccompProfile *ret);
 int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found);
 /* -1 stays where the member is absent. */

@@ -173,21 +173,24 @@ static int decode_metadata(const Decode *d, const Field *root, Pod *pod)
                          d->err);
 }
 
-static int decode_restart_policy(const Decode *d, const Field *spec, Pod *pod)
+int decode_restart_policy(const Decode *d, const Field *owner, RestartPolicy *ret)
 {
-        Field f = field_get(spec, "restartPolicy");
+        static const RestartPolicy policies[] = { RESTART_ALWAYS, RESTART_ON_FAILURE,
+                                                  RESTART_NEVER };
+        Field f = field_get(owner, "restartPolicy");
         char *text = NULL;
 
-        KL_TRY(field_str(spec, "restartPolicy", d->arena, &text, d->err));
-        if (!text || str_eq(text, "Always"))
-                pod->restart_policy = RESTART_ALWAYS;
-        else if (str_eq(text, "OnFailure"))
-                pod->restart_policy = RESTART_ON_FAILURE;
-        else if (str_eq(text, "Never"))
-                pod->restart_policy = RESTART_NEVER;
-        else
-                return field_error(&f, d->err, "'%s' is none of Always, OnFailure, Never", text);
-        return 0;
+        *ret = RESTART_ALWAYS;
+        KL_TRY(field_str(owner, "restartPolicy", d->arena, &text, d->err));
+        if (!text)
+                return 0;
+        for (size_t i = 0; i < ELEMENTS(policies); i++) {
+                if (str_eq(text, restart_policy_name(policies[i]))) {
+                        *ret = policies[i];
+                        return 0;
+                }
+        }
+        return field_error(&f, d->err, "'%s' is none of Always, OnFailure, Never", text);
 }
 
 static int decode_sysctls(const Decode *d, const Field *security, PodSecurity *ret)
@@ -372,7 +375,7 @@ static int decode_spec(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(decode_names(d, spec, pod));
         KL_TRY(decode_placement(d, spec, pod));
         KL_TRY(decode_host_modes(d, spec, pod));
-        KL_TRY(decode_restart_policy(d, spec, pod));
+        KL_TRY(decode_restart_policy(d, spec, &pod->restart_policy));
         KL_TRY(decode_security(d, spec, &pod->security));
         KL_TRY(decode_dns(d, spec, pod));
         KL_TRY(decode_host_aliases(d, spec, pod));
@@ -380,6 +383,17 @@ static int decode_spec(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(decode_quantities(d, &resources, "limits", &pod->resources.limits));
         KL_TRY(decode_volumes(d, spec, pod));
         return decode_containers(d, spec, pod);
+}
+
+static int decode_seen_container(const Decode *d, const Field *f, SeenContainer *ret)
+{
+        Field last = field_get(f, "lastState");
+        char *id = NULL;
+
+        KL_TRY(decode_name(d, f, "name", &ret->name));
+        KL_TRY(field_str(f, "containerID", d->arena, &id, d->err));
+        ret->ran = !str_empty(id) || value_get(last.value, "terminated");
+        return field_int(f, "restartCount", 0, INT32_MAX, &ret->restart_count, d->err);
 }
 
 static int decode_seen_containers(const Decode *d, const Field *status, Pod *pod)
@@ -397,11 +411,9 @@ static int decode_seen_containers(const Decode *d, const Field *status, Pod *pod
                 KL_TRY(field_array(status, lists[l], POD_LIST_MAX, &list, &n, d->err));
                 for (size_t i = 0; i < n && pod->n_seen_containers < pod->n_containers; i++) {
                         Field f = field_at(&list, i);
-                        SeenContainer *seen = &pod->seen_containers[pod->n_seen_containers++];
 
-                        KL_TRY(decode_name(d, &f, "name", &seen->name));
-                        KL_TRY(field_int(&f, "restartCount", 0, INT32_MAX, &seen->restart_count,
-                                         d->err));
+                        KL_TRY(decode_seen_container(
+                                d, &f, &pod->seen_containers[pod->n_seen_containers++]));
                 }
         }
         return 0;
@@ -413,6 +425,8 @@ static int decode_status(const Decode *d, const Field *root, Pod *pod)
         size_t n;
 
         KL_TRY(field_str(&status, "phase", d->arena, &pod->seen_phase, d->err));
+        KL_TRY(field_str(&status, "reason", d->arena, &pod->seen_reason, d->err));
+        KL_TRY(field_str(&status, "message", d->arena, &pod->seen_message, d->err));
         KL_TRY(decode_stamp(d, &status, "startTime", &pod->seen_start_us));
         KL_TRY(field_array(&status, "conditions", POD_LIST_MAX, &list, &n, d->err));
         pod->seen_conditions = ARENA_ARRAY(d->arena, n + 1, PodCondition);

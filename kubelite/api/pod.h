@@ -38,6 +38,17 @@ typedef enum RestartPolicy {
         RESTART_NEVER,
 } RestartPolicy;
 
+/* One of a container's restartPolicyRules (KEP-5307, KEP-5532). */
+typedef struct RestartRuleSpec {
+        bool all_containers; /* action RestartAllContainers, else Restart */
+        bool not_in;         /* exitCodes.operator NotIn, else In */
+        int64_t *exit_codes;
+        size_t n_exit_codes;
+} RestartRuleSpec;
+
+#define POD_RESTART_RULES_MAX 20
+#define POD_RESTART_CODES_MAX 255
+
 typedef enum PullPolicy {
         PULL_IF_NOT_PRESENT,
         PULL_ALWAYS,
@@ -127,6 +138,10 @@ typedef enum ContainerKind {
 typedef struct Container {
         ContainerKind kind;
         bool sidecar; /* an init container with restartPolicy Always */
+        bool has_restart_policy;
+        RestartPolicy restart_policy; /* its own, instead of the pod's */
+        RestartRuleSpec *restart_rules;
+        size_t n_restart_rules;
         char *name, *image, *working_dir;
         char **command, **args;
         ContainerPort *ports;
@@ -233,6 +248,7 @@ typedef struct PodCondition {
 typedef struct SeenContainer {
         char *name;
         int64_t restart_count;
+        bool ran; /* it has or had a container */
 } SeenContainer;
 
 typedef struct Pod {
@@ -275,7 +291,7 @@ typedef struct Pod {
         KeyValues overhead;
         ResourceRequirements resources; /* pod level */
         /* status, as last seen in the API */
-        char *seen_phase;
+        char *seen_phase, *seen_reason, *seen_message;
         int64_t seen_start_us;
         PodCondition *seen_conditions;
         size_t n_seen_conditions;

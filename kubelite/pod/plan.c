@@ -27,31 +27,54 @@ static bool is_alive(const PlanContainer *c)
         return c->run == RUN_STARTING || c->run == RUN_RUNNING || c->run == RUN_STOPPING;
 }
 
-static bool restarts(const PlanInput *in, const PlanContainer *c)
+static RestartPolicy policy_of(const PlanInput *in, const PlanContainer *c)
 {
-        if (c->kind == CONTAINER_EPHEMERAL)
-                return false;
-        if (c->sidecar)
-                return true;
-        if (c->kind == CONTAINER_INIT)
-                return c->exit_code != 0 && in->restart_policy != RESTART_NEVER;
-        if (in->restart_policy == RESTART_ON_FAILURE)
-                return c->exit_code != 0;
-        return in->restart_policy == RESTART_ALWAYS;
+        if (c->own_policy)
+                return c->policy;
+        if (c->kind == CONTAINER_INIT && in->restart_policy == RESTART_ALWAYS)
+                return RESTART_ON_FAILURE;
+        return in->restart_policy;
+}
+
+bool pod_plan_restarts(const PlanInput *in, const PlanContainer *c)
+{
+        return c->sidecar || restart_wanted(c->kind, policy_of(in, c), c->rule, c->exit_code);
 }
 
 static bool ended_for_good(const PlanInput *in, const PlanContainer *c)
 {
-        return c->run == RUN_EXITED && !restarts(in, c);
+        return c->run == RUN_EXITED && !pod_plan_restarts(in, c);
 }
 
 /* Once a main container was started, the init containers have done their work, even if their
- * records are gone. */
+ * records are gone. In a new sandbox they run again. */
 static bool mains_began(const PlanInput *in)
 {
-        for (size_t i = 0; i < in->n_containers; i++)
-                if (in->containers[i].kind == CONTAINER_MAIN && in->containers[i].run != RUN_NONE)
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (c->kind == CONTAINER_MAIN && c->run != RUN_NONE && !c->earlier)
                         return true;
+        }
+        return false;
+}
+
+static bool init_failed(const PlanInput *in, const PlanContainer *c)
+{
+        return c->kind == CONTAINER_INIT && !c->sidecar && c->exit_code != 0 &&
+               ended_for_good(in, c);
+}
+
+/* A container ended in a way that makes all start over, and they have not yet. */
+static bool restarts_all(const PlanInput *in)
+{
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (c->kind != CONTAINER_EPHEMERAL && c->run == RUN_EXITED && !c->earlier &&
+                    c->rule == RULE_RESTART_ALL)
+                        return true;
+        }
         return false;
 }
 
@@ -61,11 +84,12 @@ bool pod_plan_is_complete(const PlanInput *in)
 
         if (in->finished)
                 return true;
+        if (restarts_all(in))
+                return false;
         for (size_t i = 0; i < in->n_containers; i++) {
                 const PlanContainer *c = &in->containers[i];
 
-                if (c->kind == CONTAINER_INIT && !c->sidecar && c->run == RUN_EXITED &&
-                    c->exit_code != 0 && ended_for_good(in, c) && !mains_began(in))
+                if (init_failed(in, c) && !mains_began(in))
                         return true;
                 if (c->kind != CONTAINER_MAIN)
                         continue;
@@ -174,29 +198,46 @@ static void plan_start(const PlanInput *in, Plan *plan, size_t i)
                 plan_add(plan, ACTION_START, i);
 }
 
-/* True when all init containers have done what main containers wait for. */
-static bool plan_init(const PlanInput *in, Plan *plan)
+/* The furthest init container that ran in this sandbox: those before it were passed. */
+static size_t init_reached(const PlanInput *in)
 {
-        bool began = mains_began(in);
+        size_t reached = 0;
 
         for (size_t i = 0; i < in->n_containers; i++) {
                 const PlanContainer *c = &in->containers[i];
+
+                if (c->kind == CONTAINER_INIT && c->run != RUN_NONE && !c->earlier)
+                        reached = i;
+        }
+        return reached;
+}
+
+static bool init_passed(const PlanContainer *c)
+{
+        if (c->sidecar)
+                return c->run == RUN_RUNNING;
+        return c->run == RUN_EXITED && c->exit_code == 0 && !c->earlier;
+}
+
+/* True when all init containers have done what main containers wait for. Sidecars that were passed
+ * are kept running beside whatever comes behind them. */
+static bool plan_init(const PlanInput *in, Plan *plan)
+{
+        bool began = mains_began(in);
+        size_t reached = init_reached(in);
+
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+                bool behind = began || i < reached;
 
                 if (c->kind != CONTAINER_INIT)
                         continue;
                 if (c->run == RUN_RUNNING && c->outdated && c->sidecar)
                         plan_add(plan, ACTION_STOP, i);
-                if (c->sidecar && !is_alive(c))
+                if (!is_alive(c) && (c->sidecar || (!behind && !init_passed(c))))
                         plan_start(in, plan, i);
-                if (began)
-                        continue;
-                if (!c->sidecar && c->run == RUN_EXITED && c->exit_code == 0)
-                        continue;
-                if (c->sidecar && c->run == RUN_RUNNING)
-                        continue;
-                if (!c->sidecar && !is_alive(c))
-                        plan_start(in, plan, i);
-                return false;
+                if (!behind && !init_passed(c))
+                        return false;
         }
         return true;
 }
@@ -207,8 +248,26 @@ static void plan_main(const PlanInput *in, Plan *plan, size_t i)
 
         if (c->run == RUN_RUNNING && c->outdated && c->kind == CONTAINER_MAIN)
                 plan_add(plan, ACTION_STOP, i);
-        if (c->run == RUN_NONE || (c->run == RUN_EXITED && restarts(in, c)))
+        if (c->run == RUN_NONE || (c->run == RUN_EXITED && pod_plan_restarts(in, c)))
                 plan_start(in, plan, i);
+}
+
+/* Nobody is asked nicely, and nothing is kept but the sandbox and the volumes (KEP-5532). */
+static void plan_restart_all(const PlanInput *in, Plan *plan)
+{
+        bool alive = false;
+
+        for (size_t i = 0; i < in->n_containers; i++) {
+                const PlanContainer *c = &in->containers[i];
+
+                if (c->kind == CONTAINER_EPHEMERAL || !is_alive(c))
+                        continue;
+                alive = true;
+                if (c->run == RUN_RUNNING)
+                        plan_add(plan, ACTION_KILL, i);
+        }
+        if (!alive)
+                plan_add(plan, ACTION_RESET, 0);
 }
 
 static void plan_sandbox(const PlanInput *in, Plan *plan)
@@ -228,13 +287,20 @@ static void plan_sandbox(const PlanInput *in, Plan *plan)
                 plan_add(plan, ACTION_ADD_NETWORK, 0);
 }
 
-static void plan_running(const PlanInput *in, Plan *plan)
+/* Ephemeral containers start whatever becomes of the init containers. */
+static void plan_containers(const PlanInput *in, Plan *plan)
 {
-        plan_sandbox(in, plan);
+        for (size_t i = 0; i < in->n_containers; i++)
+                if (in->containers[i].kind == CONTAINER_EPHEMERAL)
+                        plan_main(in, plan, i);
+        if (restarts_all(in)) {
+                plan_restart_all(in, plan);
+                return;
+        }
         if (!plan_init(in, plan))
                 return;
         for (size_t i = 0; i < in->n_containers; i++)
-                if (in->containers[i].kind != CONTAINER_INIT)
+                if (in->containers[i].kind == CONTAINER_MAIN)
                         plan_main(in, plan, i);
 }
 
@@ -246,9 +312,16 @@ void pod_plan(const PlanInput *in, Plan *ret)
                 plan_ending(in, ret);
                 return;
         }
+        if (in->deadline_ms && in->now_ms >= in->deadline_ms) {
+                plan_add(ret, ACTION_EXPIRE, 0);
+                return;
+        }
+        if (in->deadline_ms)
+                plan_wake(ret, in->deadline_ms);
         if (in->sandbox == SANDBOX_LOST || in->sandbox == SANDBOX_DESTROYING) {
                 plan_clear_sandbox(in, ret);
                 return;
         }
-        plan_running(in, ret);
+        plan_sandbox(in, ret);
+        plan_containers(in, ret);
 }

@@ -2,7 +2,7 @@
 #ifndef KUBELITE_POD_PLAN_H
 #define KUBELITE_POD_PLAN_H
 
-#include "api/pod.h"
+#include "pod/restart.h"
 
 /*
  * What to do next for one pod: a pure function of what is wanted and what is observed. Jobs in
@@ -53,7 +53,11 @@ typedef struct PlanContainer {
         bool sidecar;
         RunState run;
         bool outdated; /* runs another image than the spec says now */
-        int exit_code; /* of the last exit */
+        bool earlier;  /* exited, in a sandbox before the current one */
+        bool own_policy;
+        RestartPolicy policy; /* instead of the pod's */
+        int exit_code;        /* of the last exit */
+        RestartRule rule;     /* that the exit met */
         ImageState image;
         uint64_t image_retry_ms; /* monotonic */
         uint64_t start_retry_ms; /* crash-loop or configuration-error back-off ends; 0: now */
@@ -62,9 +66,10 @@ typedef struct PlanContainer {
 typedef struct PlanInput {
         uint64_t now_ms; /* monotonic */
         RestartPolicy restart_policy;
-        bool terminating; /* deletion was asked for, or the pod is to end for good */
-        bool removed;     /* terminating, and nothing may remain of it afterwards */
-        bool finished;    /* the API says Succeeded or Failed: nothing may start again */
+        bool terminating;     /* deletion was asked for, or the pod is to end for good */
+        bool removed;         /* terminating, and nothing may remain of it afterwards */
+        bool finished;        /* over for good, by the API or the node: nothing may start again */
+        uint64_t deadline_ms; /* monotonic end of activeDeadlineSeconds; 0: none */
         bool host_network;
         bool network_available; /* a CNI configuration is there */
         SandboxState sandbox;
@@ -83,7 +88,10 @@ typedef enum ActionType {
         ACTION_ENSURE_IMAGE,      /* container */
         ACTION_START,             /* container */
         ACTION_STOP,              /* container */
+        ACTION_KILL,              /* container: at once, it starts over with all others */
         ACTION_REPORT_BACKOFF,    /* container: it waits in CrashLoopBackOff */
+        ACTION_RESET,             /* all have ended to start over: forget that they ran */
+        ACTION_EXPIRE,            /* activeDeadlineSeconds are over */
         ACTION_DELETE_NETWORK,
         ACTION_DESTROY_SANDBOX,
         ACTION_TEARDOWN_VOLUMES,
@@ -105,6 +113,9 @@ typedef struct Plan {
 } Plan;
 
 void pod_plan(const PlanInput *in, Plan *ret);
+
+/* A container that ended will be started again. */
+bool pod_plan_restarts(const PlanInput *in, const PlanContainer *container);
 
 /* All main containers ended and none will be started again (or an init container failed for good).
  */

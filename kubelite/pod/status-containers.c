@@ -47,6 +47,9 @@ static bool shows_waiting(const PodView *view, const ContainerView *c)
 {
         if (c->run == RUN_NONE || c->run == RUN_STARTING)
                 return true;
+        /* An init container that is to run again in a new sandbox. */
+        if (c->earlier && c->spec->kind == CONTAINER_INIT && !view->terminated)
+                return true;
         return c->run == RUN_EXITED && !view->terminating && c->waiting_reason;
 }
 
@@ -63,6 +66,12 @@ static bool was_to_run(const PodView *view, const ContainerView *c)
                 if (view->containers[i].run != RUN_NONE || view->containers[i].last.id)
                         last = i;
         return at <= last;
+}
+
+/* Ended by somebody, not by itself. */
+static bool is_over(const PodView *view)
+{
+        return view->terminated && (view->terminating || view->ended_reason);
 }
 
 static void write_not_located(JsonWriter *w)
@@ -87,7 +96,7 @@ static void write_state(const PodView *view, const ContainerView *c, JsonWriter 
                 jw_end(w);
         } else if (!shows_waiting(view, c)) {
                 write_terminated(&c->current, w);
-        } else if (view->terminating && view->terminated && !c->current.id && was_to_run(view, c)) {
+        } else if (is_over(view) && !c->current.id && was_to_run(view, c)) {
                 write_not_located(w);
         } else {
                 if (!reason)

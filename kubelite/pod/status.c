@@ -35,6 +35,7 @@ static const char *const condition_names[CONDITION_COUNT] = {
         [CONDITION_CONTAINERS_READY] = "ContainersReady",
         [CONDITION_SCHEDULED] = "PodScheduled",
         [CONDITION_DISRUPTION] = "DisruptionTarget",
+        [CONDITION_ALL_RESTARTING] = "AllContainersRestarting",
 };
 
 bool status_is_running(const ContainerView *c)
@@ -47,7 +48,7 @@ bool status_init_done(const ContainerView *c)
 {
         if (c->spec->sidecar)
                 return c->started || c->run == RUN_EXITED;
-        return c->run == RUN_EXITED && c->current.exit_code == 0;
+        return c->run == RUN_EXITED && c->current.exit_code == 0 && !c->earlier;
 }
 
 bool status_initialized(const PodView *view)
@@ -55,7 +56,7 @@ bool status_initialized(const PodView *view)
         const Pod *pod = view->pod;
 
         for (size_t i = pod->n_init; i < pod->n_init + pod->n_main; i++)
-                if (view->containers[i].run != RUN_NONE)
+                if (view->containers[i].run != RUN_NONE && !view->containers[i].earlier)
                         return true;
         for (size_t i = 0; i < pod->n_init; i++)
                 if (!status_init_done(&view->containers[i]))
@@ -65,21 +66,34 @@ bool status_initialized(const PodView *view)
 
 typedef struct Counts {
         size_t waiting, running, stopped, succeeded;
+        size_t restarting; /* of the stopped */
 } Counts;
 
+static bool will_restart(const PodView *view, const ContainerView *c)
+{
+        int code = c->current.exit_code;
+
+        return restart_wanted(c->spec->kind, restart_policy_of(view->pod, c->spec),
+                              restart_rule(c->spec, code), code);
+}
+
+/* Main containers, and of the sidecars those that still run. */
 static Counts count_containers(const PodView *view)
 {
         const Pod *pod = view->pod;
         Counts n = { 0 };
 
-        for (size_t i = pod->n_init; i < pod->n_init + pod->n_main; i++) {
+        for (size_t i = 0; i < pod->n_init + pod->n_main; i++) {
                 const ContainerView *c = &view->containers[i];
 
-                if (status_is_running(c)) {
+                if (i < pod->n_init) {
+                        n.running += c->spec->sidecar && status_is_running(c);
+                } else if (status_is_running(c)) {
                         n.running++;
                 } else if (c->run == RUN_EXITED || c->last.id) {
                         n.stopped++;
                         n.succeeded += c->run == RUN_EXITED && c->current.exit_code == 0;
+                        n.restarting += c->run != RUN_EXITED || will_restart(view, c);
                 } else {
                         n.waiting++;
                 }
@@ -91,12 +105,26 @@ static bool init_failed_for_good(const PodView *view)
 {
         const Pod *pod = view->pod;
 
-        if (pod->restart_policy != RESTART_NEVER || status_initialized(view))
+        if (status_initialized(view))
                 return false;
         for (size_t i = 0; i < pod->n_init; i++) {
                 const ContainerView *c = &view->containers[i];
 
-                if (!c->spec->sidecar && c->run == RUN_EXITED && c->current.exit_code != 0)
+                if (!c->spec->sidecar && c->run == RUN_EXITED && c->current.exit_code != 0 &&
+                    !will_restart(view, c))
+                        return true;
+        }
+        return false;
+}
+
+/* A container's end makes all of the pod's start over, and they have not yet (KEP-5532). */
+static bool restarts_all(const PodView *view)
+{
+        for (size_t i = 0; i < view->pod->n_init + view->pod->n_main; i++) {
+                const ContainerView *c = &view->containers[i];
+
+                if (c->run == RUN_EXITED && !c->earlier &&
+                    restart_rule(c->spec, c->current.exit_code) == RULE_RESTART_ALL)
                         return true;
         }
         return false;
@@ -124,11 +152,9 @@ static const char *phase_of_containers(const PodView *view)
                 return "Running";
         if (view->terminated && view->terminating && !view->pod->is_static)
                 return n.succeeded == n.stopped ? "Succeeded" : "Failed";
-        if (view->pod->restart_policy == RESTART_ALWAYS)
+        if (n.restarting > 0)
                 return "Running";
-        if (n.succeeded == n.stopped)
-                return "Succeeded";
-        return view->pod->restart_policy == RESTART_NEVER ? "Failed" : "Running";
+        return n.succeeded == n.stopped ? "Succeeded" : "Failed";
 }
 
 bool pod_phase_is_terminal(const char *phase)
@@ -279,6 +305,18 @@ static void write_condition(const PodView *view, ConditionType type, ConditionTe
         jw_end(w);
 }
 
+static ConditionText restarting_text(const PodView *view, const char *phase)
+{
+        if (str_eq(phase, "Succeeded"))
+                return (ConditionText){ false, "PodCompleted", NULL };
+        if (str_eq(phase, "Failed"))
+                return (ConditionText){ false, "PodFailed", NULL };
+        if (!restarts_all(view))
+                return (ConditionText){ false, NULL, NULL };
+        return (ConditionText){ true, "RestartAllContainersStarted",
+                                "container exited with restart policy rule" };
+}
+
 static void write_conditions(const PodView *view, Buf *to)
 {
         JsonWriter w = JSON_WRITER(to);
@@ -300,6 +338,8 @@ static void write_conditions(const PodView *view, Buf *to)
                 write_condition(
                         view, CONDITION_DISRUPTION,
                         (ConditionText){ true, "TerminationByKubelet", view->ended_message }, &w);
+        if (restart_all_possible(view->pod))
+                write_condition(view, CONDITION_ALL_RESTARTING, restarting_text(view, phase), &w);
         jw_end(&w);
 }
 
@@ -314,6 +354,30 @@ static void write_ips(char *const *ips, JsonWriter *w)
                 jw_end(w);
         }
         jw_end(w);
+}
+
+/* Why a pod is over: refused, ended by this node, or as the API holds it of one that was over
+ * before. */
+static const char *reason_of(const PodView *view)
+{
+        if (view->rejected_reason)
+                return view->rejected_reason;
+        if (view->ended_reason)
+                return ended(view) ? view->ended_reason : NULL;
+        return !view->phase_is_echo && pod_phase_is_terminal(view->pod->seen_phase)
+                       ? view->pod->seen_reason
+                       : NULL;
+}
+
+static const char *message_of(const PodView *view)
+{
+        if (view->rejected_reason)
+                return view->rejected_message;
+        if (view->ended_reason)
+                return ended(view) ? view->ended_message : NULL;
+        return !view->phase_is_echo && pod_phase_is_terminal(view->pod->seen_phase)
+                       ? view->pod->seen_message
+                       : NULL;
 }
 
 static void write_field(const PodView *view, StatusField field, Buf *to)
@@ -335,12 +399,12 @@ static void write_field(const PodView *view, StatusField field, Buf *to)
                         write_conditions(view, to);
                 break;
         case STATUS_MESSAGE:
-                if (rejected || ended(view))
-                        jw_str(&w, rejected ? view->rejected_message : view->ended_message);
+                if (message_of(view))
+                        jw_str(&w, message_of(view));
                 break;
         case STATUS_REASON:
-                if (rejected || ended(view))
-                        jw_str(&w, rejected ? view->rejected_reason : view->ended_reason);
+                if (reason_of(view))
+                        jw_str(&w, reason_of(view));
                 break;
         case STATUS_HOST_IP:
                 if (!rejected && view->host_ips && view->host_ips[0])

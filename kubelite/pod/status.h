@@ -33,6 +33,7 @@ typedef struct ContainerView {
         const char *waiting_reason;
         char *waiting_message;
         bool ready, started;
+        bool earlier;                 /* exited, in a sandbox before the current one */
         const char *image, *image_id; /* of the current or last run; "" before the first */
         uint32_t uid, gid;
         const uint32_t *groups;
@@ -46,7 +47,8 @@ typedef enum ConditionType {
         CONDITION_READY,
         CONDITION_CONTAINERS_READY,
         CONDITION_SCHEDULED,
-        CONDITION_DISRUPTION, /* DisruptionTarget; only once it is true */
+        CONDITION_DISRUPTION,     /* DisruptionTarget; only once it is true */
+        CONDITION_ALL_RESTARTING, /* AllContainersRestarting, of pods that have a rule for it */
         CONDITION_COUNT,
 } ConditionType;
 

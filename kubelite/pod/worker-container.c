@@ -368,6 +368,34 @@ void worker_stop_container(PodWorker *w, WorkContainer *c)
         sandbox_stop_container(w->sandbox, c->view.current.id, (uint64_t)stop_grace_s(w) * 1000);
 }
 
+void worker_kill_container(PodWorker *w, WorkContainer *c)
+{
+        worker_event(w, c, EVENT_NORMAL, "Killing", "Stopping container %s", c->name);
+        c->view.run = RUN_STOPPING;
+        sandbox_stop_container(w->sandbox, c->view.current.id, 0);
+}
+
+void worker_reset_containers(PodWorker *w)
+{
+        for (size_t i = 0; i < w->n_containers; i++) {
+                WorkContainer *c = w->containers[i];
+
+                if (c->view.spec->kind == CONTAINER_EPHEMERAL || c->view.run != RUN_EXITED)
+                        continue;
+                /* Who makes the pod start over again and again waits longer each time. */
+                if (restart_rule(c->view.spec, c->view.current.exit_code) == RULE_RESTART_ALL)
+                        backoff_next(w, c);
+                rotate_records(w, c);
+                /* A daemon that starts now must not take it for a run of the new round. */
+                if (w->sandbox && c->view.last.id)
+                        sandbox_remove_container(w->sandbox, c->view.last.id);
+                c->view.run = RUN_NONE;
+                c->view.ready = c->view.started = false;
+                set_waiting(c, NULL, NULL);
+        }
+        worker_dirty(w, true);
+}
+
 /* --- what the runtime tells --- */
 
 static void apply_user(WorkContainer *c, const ContainerInfo *info)
@@ -427,6 +455,7 @@ void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info
         if (!run->id)
                 run->id = strdup(info->id);
         run->started_us = info->started_us;
+        c->sandbox_attempt = info->sandbox_attempt;
         c->view.restart_count = info->attempt;
         c->next_attempt = info->attempt + 1;
         apply_image(c, info);
@@ -456,21 +485,16 @@ void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info
 
 static bool will_restart(PodWorker *w, const WorkContainer *c)
 {
-        PlanContainer one[POD_CONTAINERS_MAX];
+        PlanContainer all[POD_CONTAINERS_MAX];
         PlanInput in = { 0 };
-        RestartPolicy policy = w->pod->restart_policy;
 
-        if (w->terminating || c->view.spec->kind == CONTAINER_EPHEMERAL)
+        worker_fill_plan(w, &in, all);
+        if (w->terminating || pod_plan_is_complete(&in))
                 return false;
-        worker_fill_plan(w, &in, one);
-        if (pod_plan_is_complete(&in))
-                return false;
-        if (c->view.spec->sidecar)
-                return true;
-        if (c->view.spec->kind == CONTAINER_INIT)
-                return c->view.current.exit_code != 0 && policy != RESTART_NEVER;
-        return policy == RESTART_ALWAYS ||
-               (policy == RESTART_ON_FAILURE && c->view.current.exit_code != 0);
+        for (size_t i = 0; i < w->n_containers; i++)
+                if (w->containers[i] == c)
+                        return pod_plan_restarts(&in, &all[i]);
+        return false;
 }
 
 static void container_ended(PodWorker *w, WorkContainer *c)

@@ -19,7 +19,8 @@ typedef struct WorkContainer {
         char *hash;         /* of the spec that runs */
         bool outdated;
         unsigned int next_attempt;
-        char *image, *image_id; /* behind the view's pointers */
+        int64_t sandbox_attempt; /* of the sandbox of its last run; -1: unknown */
+        char *image, *image_id;  /* behind the view's pointers */
         uint32_t *groups;
         char *held_image; /* id, while a run needs it */
 
@@ -75,8 +76,9 @@ struct PodWorker {
         bool terminating, rejected;
         bool ended, disruption; /* by the node itself, see PodEnding */
         int64_t end_grace_s;
-        bool over_before; /* its phase was terminal when the termination began */
-        int64_t grace_s;  /* of the termination */
+        bool over_elsewhere; /* it was over before this node knew of it: its status stays */
+        bool over_before;    /* its phase was terminal when the termination began */
+        int64_t grace_s;     /* of the termination */
         char *rejected_reason, *rejected_message;
         char *ended_reason, *ended_message;
         int64_t start_us;
@@ -112,6 +114,9 @@ extern const SandboxEvents worker_sandbox_events;
 /* worker-container.c */
 void worker_start_container(PodWorker *w, WorkContainer *c);
 void worker_stop_container(PodWorker *w, WorkContainer *c);
+void worker_kill_container(PodWorker *w, WorkContainer *c);
+/* All containers have ended: they start over as if none ever ran. */
+void worker_reset_containers(PodWorker *w);
 void worker_report_backoff(PodWorker *w, WorkContainer *c);
 void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info);
 void worker_container_changed(PodWorker *w, const ContainerInfo *info);

@@ -17,6 +17,9 @@
 #include <stdarg.h>
 
 #define EVENT_TEXT_MAX 1024
+/* pkg/kubelet/active_deadline.go */
+#define REASON_DEADLINE "DeadlineExceeded"
+#define MESSAGE_DEADLINE "Pod was active on the node longer than the specified deadline"
 
 void worker_dirty(PodWorker *w, bool status)
 {
@@ -57,6 +60,24 @@ void pod_worker_event(PodWorker *w, const char *type, const char *reason, const 
 
 /* --- planning --- */
 
+/* Monotonic; a deadline that has passed is in the past. */
+static uint64_t deadline_ms(const PodWorker *w, uint64_t now_ms)
+{
+        int64_t left_ms;
+
+        if (w->pod->active_deadline_s < 0)
+                return 0;
+        left_ms = (w->start_us - time_realtime_us()) / 1000 + w->pod->active_deadline_s * 1000;
+        return left_ms > 0 ? now_ms + (uint64_t)left_ms : now_ms;
+}
+
+/* What is derived of a container's last run. */
+static void refresh_view(const PodWorker *w, WorkContainer *c)
+{
+        c->view.earlier = c->view.run == RUN_EXITED && c->sandbox_attempt >= 0 &&
+                          c->sandbox_attempt + 1 != w->sandbox_attempt;
+}
+
 void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
 {
         *in = (PlanInput){
@@ -74,15 +95,22 @@ void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
                 .containers = containers,
                 .n_containers = w->n_containers,
         };
+        in->deadline_ms = deadline_ms(w, in->now_ms);
         for (size_t i = 0; i < w->n_containers; i++) {
-                const WorkContainer *c = w->containers[i];
+                WorkContainer *c = w->containers[i];
+                const Container *spec = c->view.spec;
 
+                refresh_view(w, c);
                 containers[i] = (PlanContainer){
-                        .kind = c->view.spec->kind,
-                        .sidecar = c->view.spec->sidecar,
+                        .kind = spec->kind,
+                        .sidecar = spec->sidecar,
                         .run = c->view.run,
                         .outdated = c->outdated,
+                        .earlier = c->view.earlier,
+                        .own_policy = spec->has_restart_policy,
+                        .policy = spec->restart_policy,
                         .exit_code = c->view.current.exit_code,
+                        .rule = restart_rule(spec, c->view.current.exit_code),
                         .image = c->image_state,
                         .image_retry_ms = c->image_retry_ms,
                         .start_retry_ms = c->start_retry_ms,
@@ -98,6 +126,8 @@ bool worker_is_complete(PodWorker *w)
         worker_fill_plan(w, &in, containers);
         return pod_plan_is_complete(&in);
 }
+
+static const PodEnding deadline_ending = { REASON_DEADLINE, MESSAGE_DEADLINE, .grace_s = -1 };
 
 static void execute(PodWorker *w, const Action *action)
 {
@@ -124,6 +154,16 @@ static void execute(PodWorker *w, const Action *action)
                 break;
         case ACTION_STOP:
                 worker_stop_container(w, c);
+                break;
+        case ACTION_KILL:
+                worker_kill_container(w, c);
+                break;
+        case ACTION_RESET:
+                worker_reset_containers(w);
+                break;
+        case ACTION_EXPIRE:
+                worker_event(w, NULL, EVENT_NORMAL, REASON_DEADLINE, MESSAGE_DEADLINE);
+                pod_worker_end(w, &deadline_ending);
                 break;
         case ACTION_REPORT_BACKOFF:
                 worker_report_backoff(w, c);
@@ -164,10 +204,9 @@ static void on_turn(Deferred *turn, void *data)
                                        worker_image_backoff_due(w, w->containers[i], in.now_ms));
         if (plan.wake_ms)
                 timer_start(w->wake, plan.wake_ms > in.now_ms ? plan.wake_ms - in.now_ms : 0);
-        if (w->status_dirty) {
-                w->status_dirty = false;
+        if (w->status_dirty && !w->over_elsewhere)
                 w->events.changed(w, w->data);
-        }
+        w->status_dirty = false;
         if (w->finished)
                 w->events.finished(w, w->data);
 }
@@ -244,16 +283,17 @@ static void free_object(void *ref)
 
 /* --- versions of the pod --- */
 
-static unsigned int seen_restarts(const Pod *pod, const char *container)
+static const SeenContainer *seen_container(const Pod *pod, const char *container)
 {
         for (size_t i = 0; i < pod->n_seen_containers; i++)
                 if (str_eq(pod->seen_containers[i].name, container))
-                        return (unsigned int)pod->seen_containers[i].restart_count;
-        return 0;
+                        return &pod->seen_containers[i];
+        return NULL;
 }
 
 static WorkContainer *work_container_new(PodWorker *w, const Container *spec)
 {
+        const SeenContainer *seen = seen_container(w->pod, spec->name);
         WorkContainer *c = calloc(1, sizeof(*c));
 
         if (!c)
@@ -265,8 +305,11 @@ static WorkContainer *work_container_new(PodWorker *w, const Container *spec)
         }
         c->worker = w;
         /* Records may be gone (a reboot); the API remembers how often it ran. */
-        c->next_attempt = seen_restarts(w->pod, spec->name);
-        c->view.restart_count = c->next_attempt;
+        c->sandbox_attempt = -1;
+        if (seen) {
+                c->view.restart_count = (unsigned int)seen->restart_count;
+                c->next_attempt = c->view.restart_count + seen->ran;
+        }
         return c;
 }
 
@@ -362,6 +405,7 @@ int pod_worker_new(const PodContext *context, Pod *pod, const AdoptedSandbox *ad
         w->events = *events;
         w->data = data;
         w->grace_s = -1;
+        w->over_elsewhere = !adopted && pod_phase_is_terminal(pod->seen_phase);
         w->facts = context->facts;
         w->start_us = pod->seen_start_us ? pod->seen_start_us : time_realtime_us();
         w->turn = deferred_new(context->loop, on_turn, w);
@@ -496,8 +540,10 @@ bool pod_worker_is_active(PodWorker *w)
 
 static void fill_view(PodWorker *w, PodView *ret)
 {
-        for (size_t i = 0; i < w->n_containers; i++)
+        for (size_t i = 0; i < w->n_containers; i++) {
+                refresh_view(w, w->containers[i]);
                 w->views[i] = w->containers[i]->view;
+        }
         *ret = (PodView){
                 .pod = w->pod,
                 .containers = w->views,

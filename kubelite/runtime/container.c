@@ -43,6 +43,7 @@ static int copy_record(Container *c, const ContainerRecord *r)
                 .spec_hash = arena_strdup(c->arena, r->spec_hash),
                 .attempt = r->attempt,
                 .created_us = r->created_us,
+                .sandbox_attempt = r->sandbox_attempt,
         };
         return c->record.id && c->record.name && c->record.image && c->record.image_id &&
                                c->record.image_ref && c->record.spec_hash
@@ -115,6 +116,7 @@ void container_info(const Container *c, ContainerInfo *ret)
                 .image_id = c->record.image_id,
                 .image_ref = c->record.image_ref,
                 .spec_hash = c->record.spec_hash,
+                .sandbox_attempt = c->record.sandbox_attempt,
                 .state = c->state,
                 .pid = c->state == CONTAINER_RUNNING ? c->pid : 0,
                 .created_us = c->record.created_us,
@@ -528,6 +530,7 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
                 .spec_hash = document->spec_hash,
                 .attempt = document->attempt,
                 .created_us = time_realtime_us(),
+                .sandbox_attempt = s->spec.attempt,
         };
         if (!cgroup_path || container_new(s, &record, &c) < 0)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");

@@ -70,6 +70,7 @@ typedef struct ContainerRecord {
         const char *id, *name, *image, *image_id, *image_ref, *spec_hash;
         unsigned int attempt;
         int64_t created_us;
+        int64_t sandbox_attempt; /* of the sandbox that it was started in; -1: not recorded */
 } ContainerRecord;
 
 int store_write_sandbox(const char *dir, const SandboxSpec *spec, const char *boot_id,

@@ -116,6 +116,7 @@ typedef struct ContainerInfo {
         unsigned int attempt;
         const char *image, *image_id, *image_ref; /* as given in the ContainerSpec */
         const char *spec_hash;
+        int64_t sandbox_attempt; /* of the sandbox that it ran in; -1: unknown */
         ContainerState state;
         pid_t pid;                                   /* host pid while running */
         int64_t created_us, started_us, finished_us; /* realtime; 0: not yet */

@@ -278,6 +278,7 @@ int store_write_container(const char *dir, const ContainerRecord *record, KlErro
         jw_kstr(w, "imageRef", record->image_ref);
         jw_kstr(w, "specHash", record->spec_hash);
         jw_kint(w, "createdUs", record->created_us);
+        jw_kint(w, "sandboxAttempt", record->sandbox_attempt);
         jw_end(w);
         return write_file(dir, "meta.json", &buf, err);
 }
@@ -285,7 +286,7 @@ int store_write_container(const char *dir, const ContainerRecord *record, KlErro
 int store_read_container(const char *dir, Arena *arena, ContainerRecord *ret, KlError **err)
 {
         KL_AUTO(value_free) Value *v = NULL;
-        ContainerRecord record = { .attempt = 0 };
+        ContainerRecord record = { .sandbox_attempt = -1 };
         int64_t attempt = 0;
         Field root;
         int r = read_json(dir, "meta.json", &v, err);
@@ -306,6 +307,9 @@ int store_read_container(const char *dir, Arena *arena, ContainerRecord *ret, Kl
                 r = field_int(&root, "attempt", 0, UINT32_MAX, &attempt, err);
         if (r == 0)
                 r = field_int(&root, "createdUs", 0, INT64_MAX, &record.created_us, err);
+        if (r == 0)
+                r = field_int(&root, "sandboxAttempt", -1, UINT32_MAX, &record.sandbox_attempt,
+                              err);
         if (r < 0)
                 return kl_error_wrap(err, r, "'%s/meta.json'", dir);
         if (!id_is_valid(record.id))

@@ -24,6 +24,8 @@ int shim_exit_format(const ShimContainerState *s, Buf *buf)
         buf_addf(buf, "created_us %lld\nstarted_us %lld\nfinished_us %lld\nuid %u\ngid %u\n",
                  (long long)s->created_us, (long long)s->started_us, (long long)s->finished_us,
                  s->uid, s->gid);
+        for (uint32_t i = 0; i < s->n_groups && i < SHIM_GROUPS_MAX; i++)
+                buf_addf(buf, "group %u\n", s->groups[i]);
         buf_addf(buf, "reason %s\n", s->reason);
         buf_add_str(buf, "message ");
         for (const char *p = s->message; *p; p++)
@@ -45,6 +47,21 @@ typedef struct ExitNumber {
         int64_t value, min, max;
 } ExitNumber;
 
+/* One line each. */
+static int parse_group(const char *text, size_t len, ShimContainerState *s)
+{
+        char copy[16];
+        int64_t group;
+
+        if (len >= sizeof(copy) || s->n_groups >= SHIM_GROUPS_MAX)
+                return -EBADMSG;
+        copy_text(copy, sizeof(copy), text, len);
+        if (str_to_i64(copy, 0, UINT32_MAX, &group) < 0)
+                return -EBADMSG;
+        s->groups[s->n_groups++] = (uint32_t)group;
+        return 0;
+}
+
 static int parse_line(const char *line, size_t len, ExitNumber *numbers, size_t n,
                       ShimContainerState *s)
 {
@@ -62,6 +79,8 @@ static int parse_line(const char *line, size_t len, ExitNumber *numbers, size_t 
                 copy_text(s->reason, sizeof(s->reason), space + 1, rest);
         if (key == 7 && memcmp(line, "message", 7) == 0)
                 copy_text(s->message, sizeof(s->message), space + 1, rest);
+        if (key == 5 && memcmp(line, "group", 5) == 0)
+                return parse_group(space + 1, rest, s);
         for (size_t i = 0; i < n; i++) {
                 if (strlen(numbers[i].key) != key || memcmp(numbers[i].key, line, key) != 0)
                         continue;

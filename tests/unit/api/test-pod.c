@@ -51,7 +51,28 @@ static void test_kinds_of_containers(void **state)
         assert_string_equal(pod->containers[3].target_container, "c");
 }
 
+static void test_restart_rules(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                "metadata: {name: p}\nspec:\n  containers:\n"
+                "  - name: c\n    image: x\n    restartPolicy: Never\n    restartPolicyRules:\n"
+                "    - {action: Restart, exitCodes: {operator: In, values: [1, 2]}}\n"
+                "    - {action: RestartAllContainers, exitCodes: {operator: NotIn, values: "
+                "[0]}}\n");
+        const Container *c = &pod->containers[0];
+
+        assert_true(c->has_restart_policy);
+        assert_int_equal(c->restart_policy, RESTART_NEVER);
+        assert_int_equal(c->n_restart_rules, 2);
+        assert_false(c->restart_rules[0].all_containers || c->restart_rules[0].not_in);
+        assert_int_equal(c->restart_rules[0].exit_codes[1], 2);
+        assert_true(c->restart_rules[1].all_containers && c->restart_rules[1].not_in);
+}
+
 #define HEAD "metadata: {name: p}\nspec:\n"
+#define NEVER ", restartPolicy: Never"
+#define RULES(rules, more)                                                                         \
+        "  containers: [{name: c, image: x, restartPolicyRules: [" rules "]" more "}]\n"
 #define C "  containers: [{name: c, image: x}]\n"
 
 static void test_errors(void **state)
@@ -90,8 +111,28 @@ static void test_errors(void **state)
                   "spec.securityContext.runAsUser: 4294967296 is not in 0-2147483647" },
                 { HEAD "  containers: [{name: c, image: x, securityContext: {runAsUser: -1}}]\n",
                   "spec.containers[0].securityContext.runAsUser: -1 is not in 0-2147483647" },
-                { HEAD C "  initContainers: [{name: i, image: x, restartPolicy: Never}]\n",
-                  "spec.initContainers[0].restartPolicy: 'Never' is not supported" },
+                { HEAD C "  initContainers: [{name: i, image: x, restartPolicy: Once}]\n",
+                  "spec.initContainers[0].restartPolicy: 'Once' is none of Always, OnFailure, "
+                  "Never" },
+                { HEAD C "  ephemeralContainers: [{name: e, image: x, restartPolicy: Never}]\n",
+                  "spec.ephemeralContainers[0].restartPolicy: cannot be set for an ephemeral "
+                  "container" },
+                { HEAD RULES("{action: Restart, exitCodes: {operator: In, values: [1]}}", ""),
+                  "spec.containers[0].restartPolicyRules: must specify restartPolicy when restart "
+                  "rules are used" },
+                { HEAD RULES("{action: Reboot}", NEVER),
+                  "spec.containers[0].restartPolicyRules[0].action: 'Reboot' is none of Restart, "
+                  "RestartAllContainers" },
+                { HEAD RULES("{action: Restart}", NEVER),
+                  "spec.containers[0].restartPolicyRules[0].exitCodes: is required" },
+                { HEAD RULES("{action: Restart, exitCodes: {operator: Not, values: [1]}}", NEVER),
+                  "spec.containers[0].restartPolicyRules[0].exitCodes.operator: 'Not' is none of "
+                  "In, NotIn" },
+                { HEAD RULES("{action: Restart, exitCodes: {operator: In, values: []}}", NEVER),
+                  "spec.containers[0].restartPolicyRules[0].exitCodes.values: at least one exit "
+                  "code is needed" },
+                { HEAD RULES("{action: Restart, exitCodes: {operator: In, values: [x]}}", NEVER),
+                  "spec.containers[0].restartPolicyRules[0].exitCodes.values[0]: is no exit code" },
                 { "metadata: {name: p, deletionTimestamp: soon}\nspec: {}\n",
                   "metadata.deletionTimestamp: 'soon' is no RFC 3339 time" },
                 { "- x\n", "document: expected a map, got a list" },
@@ -152,6 +193,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_kinds_of_containers),
+                cmocka_unit_test(test_restart_rules),
                 cmocka_unit_test(test_errors),
                 cmocka_unit_test(test_too_many_containers),
                 cmocka_unit_test(test_unsupported_volume_still_decodes),

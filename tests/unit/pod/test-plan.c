@@ -40,8 +40,21 @@ static void case_ready(Case *t, size_t n)
 static const char *plan_text(Case *t)
 {
         static const char *const names[] = {
-                "volumes", "sandbox", "network",     "no-network", "image",    "start",
-                "stop",    "backoff", "del-network", "destroy",    "teardown", "finish",
+                [ACTION_SETUP_VOLUMES] = "volumes",
+                [ACTION_CREATE_SANDBOX] = "sandbox",
+                [ACTION_ADD_NETWORK] = "network",
+                [ACTION_REPORT_NO_NETWORK] = "no-network",
+                [ACTION_ENSURE_IMAGE] = "image",
+                [ACTION_START] = "start",
+                [ACTION_STOP] = "stop",
+                [ACTION_KILL] = "kill",
+                [ACTION_REPORT_BACKOFF] = "backoff",
+                [ACTION_RESET] = "reset",
+                [ACTION_EXPIRE] = "expire",
+                [ACTION_DELETE_NETWORK] = "del-network",
+                [ACTION_DESTROY_SANDBOX] = "destroy",
+                [ACTION_TEARDOWN_VOLUMES] = "teardown",
+                [ACTION_FINISH] = "finish",
         };
         static char text[512];
         size_t len = 0;
@@ -51,7 +64,8 @@ static const char *plan_text(Case *t)
         for (size_t i = 0; i < t->plan.n; i++) {
                 ActionType type = t->plan.actions[i].type;
                 int on = type == ACTION_ENSURE_IMAGE || type == ACTION_START ||
-                         type == ACTION_STOP || type == ACTION_REPORT_BACKOFF;
+                         type == ACTION_STOP || type == ACTION_KILL ||
+                         type == ACTION_REPORT_BACKOFF;
 
                 len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i ? " " : "",
                                         names[type]);
@@ -144,6 +158,169 @@ static void test_init_container_fails(void **state)
         assert_string_equal(plan_text(&t), "start0");
         t.in.restart_policy = RESTART_NEVER;
         assert_true(pod_plan_is_complete(&t.in));
+        assert_string_equal(plan_text(&t), "del-network teardown");
+}
+
+/* A sidecar that was passed once holds back nothing behind it. */
+static void test_sidecar_restarts_beside_init_containers(void **state)
+{
+        Case t;
+
+        case_ready(&t, 3);
+        t.c[0].kind = t.c[1].kind = CONTAINER_INIT;
+        t.c[0].sidecar = true;
+        t.c[0].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "start0");
+        t.c[1].run = RUN_RUNNING;
+        t.c[0].start_retry_ms = 5000;
+        assert_string_equal(plan_text(&t), "backoff0");
+        t.c[1].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "backoff0 start2");
+        t.c[0].start_retry_ms = 0;
+        t.c[2].run = RUN_RUNNING;
+        assert_string_equal(plan_text(&t), "start0");
+}
+
+/* As of a Job: once the main containers are done, a sidecar keeps nothing alive. */
+static void test_sidecar_does_not_keep_a_pod_alive(void **state)
+{
+        Case t;
+
+        case_ready(&t, 2);
+        t.in.restart_policy = RESTART_ON_FAILURE;
+        t.c[0].kind = CONTAINER_INIT;
+        t.c[0].sidecar = true;
+        t.c[0].run = RUN_RUNNING;
+        t.c[1].run = RUN_EXITED;
+        assert_true(pod_plan_is_complete(&t.in));
+        assert_string_equal(plan_text(&t), "stop0");
+        t.c[0].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "del-network teardown");
+}
+
+static void test_sidecars_stop_in_reverse(void **state)
+{
+        Case t;
+
+        case_ready(&t, 3);
+        t.c[0].kind = t.c[1].kind = CONTAINER_INIT;
+        t.c[0].sidecar = t.c[1].sidecar = true;
+        t.c[0].run = t.c[1].run = t.c[2].run = RUN_RUNNING;
+        t.in.terminating = t.in.removed = true;
+        assert_string_equal(plan_text(&t), "stop2");
+        t.c[2].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "stop1");
+        t.c[1].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "stop0");
+}
+
+/* A new sandbox starts from the beginning, as far as containers are to run again at all. */
+static void test_new_sandbox_runs_init_containers_again(void **state)
+{
+        Case t;
+
+        case_ready(&t, 3);
+        t.in.restart_policy = RESTART_ON_FAILURE;
+        t.c[0].kind = CONTAINER_INIT;
+        t.c[0].run = t.c[1].run = t.c[2].run = RUN_EXITED;
+        t.c[2].exit_code = 137;
+        t.c[0].earlier = t.c[1].earlier = t.c[2].earlier = true;
+        assert_string_equal(plan_text(&t), "start0");
+        t.c[0].run = RUN_RUNNING;
+        t.c[0].earlier = false;
+        assert_string_equal(plan_text(&t), "");
+        t.c[0].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "start2");
+}
+
+static void test_containers_have_policies_of_their_own(void **state)
+{
+        static const struct {
+                ContainerKind kind;
+                RestartPolicy pod, own;
+                RestartRule rule;
+                int exit_code;
+                const char *plan;
+        } cases[] = {
+                { CONTAINER_MAIN, RESTART_NEVER, RESTART_ALWAYS, RULE_NONE, 0, "start0" },
+                { CONTAINER_MAIN, RESTART_NEVER, RESTART_ON_FAILURE, RULE_NONE, 0, "start1" },
+                { CONTAINER_MAIN, RESTART_NEVER, RESTART_ON_FAILURE, RULE_NONE, 1, "start0" },
+                { CONTAINER_MAIN, RESTART_ALWAYS, RESTART_NEVER, RULE_NONE, 1, "start1" },
+                { CONTAINER_MAIN, RESTART_ALWAYS, RESTART_NEVER, RULE_RESTART, 42, "start0" },
+                { CONTAINER_INIT, RESTART_NEVER, RESTART_ON_FAILURE, RULE_NONE, 1, "start0" },
+                { CONTAINER_INIT, RESTART_ALWAYS, RESTART_NEVER, RULE_NONE, 1,
+                  "del-network teardown" },
+                { CONTAINER_INIT, RESTART_NEVER, RESTART_NEVER, RULE_RESTART, 42, "start0" },
+                { CONTAINER_INIT, RESTART_ALWAYS, RESTART_NEVER, RULE_NONE, 0, "start1" },
+        };
+        Case t;
+
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+                bool main = cases[i].kind == CONTAINER_MAIN;
+
+                case_ready(&t, 2);
+                t.in.restart_policy = cases[i].pod;
+                t.c[0].kind = cases[i].kind;
+                t.c[0].own_policy = true;
+                t.c[0].policy = cases[i].own;
+                t.c[0].rule = cases[i].rule;
+                t.c[0].run = RUN_EXITED;
+                t.c[0].exit_code = cases[i].exit_code;
+                /* The other one: of a main container's pod it runs, or waits to be started. */
+                t.c[1].run = RUN_NONE;
+                if (main && strcmp(cases[i].plan, "start0") == 0)
+                        t.c[1].run = RUN_RUNNING;
+                assert_string_equal(plan_text(&t), cases[i].plan);
+        }
+}
+
+static void test_restart_of_all_containers(void **state)
+{
+        Case t;
+
+        case_ready(&t, 5);
+        t.in.restart_policy = RESTART_NEVER;
+        t.c[0].kind = t.c[1].kind = CONTAINER_INIT;
+        t.c[1].sidecar = true;
+        t.c[4].kind = CONTAINER_EPHEMERAL;
+        t.c[0].run = RUN_EXITED;
+        t.c[1].run = t.c[2].run = t.c[4].run = RUN_RUNNING;
+        t.c[3].run = RUN_EXITED;
+        t.c[3].exit_code = 42;
+        t.c[3].rule = RULE_RESTART_ALL;
+        assert_false(pod_plan_is_complete(&t.in));
+        assert_string_equal(plan_text(&t), "kill1 kill2");
+        t.c[1].run = t.c[2].run = RUN_STOPPING;
+        assert_string_equal(plan_text(&t), "");
+        t.c[1].run = t.c[2].run = RUN_EXITED;
+        t.c[1].exit_code = t.c[2].exit_code = 137;
+        assert_string_equal(plan_text(&t), "reset");
+        t.c[0].run = t.c[1].run = t.c[2].run = t.c[3].run = RUN_NONE;
+        t.c[3].rule = RULE_NONE;
+        assert_string_equal(plan_text(&t), "start0");
+        /* Deletion comes first. */
+        t.c[3].run = RUN_EXITED;
+        t.c[3].rule = RULE_RESTART_ALL;
+        t.c[2].run = RUN_RUNNING;
+        t.in.terminating = t.in.removed = true;
+        t.c[4].run = RUN_EXITED;
+        assert_string_equal(plan_text(&t), "stop2");
+}
+
+static void test_active_deadline(void **state)
+{
+        Case t;
+
+        case_ready(&t, 1);
+        t.c[0].run = RUN_RUNNING;
+        t.in.deadline_ms = 3000;
+        assert_string_equal(plan_text(&t), "");
+        assert_int_equal(t.plan.wake_ms, 3000);
+        t.in.now_ms = 3000;
+        assert_string_equal(plan_text(&t), "expire");
+        t.in.finished = true;
+        assert_string_equal(plan_text(&t), "stop0");
+        t.c[0].run = RUN_EXITED;
         assert_string_equal(plan_text(&t), "del-network teardown");
 }
 
@@ -324,6 +501,10 @@ static void test_ephemeral_container_runs_once(void **state)
         t.c[1].run = RUN_EXITED;
         t.c[1].exit_code = 1;
         assert_string_equal(plan_text(&t), "");
+        /* Whatever becomes of init containers. */
+        t.c[0].kind = CONTAINER_INIT;
+        t.c[1].run = RUN_NONE;
+        assert_string_equal(plan_text(&t), "start1");
 }
 
 int main(void)
@@ -335,6 +516,13 @@ int main(void)
                 cmocka_unit_test(test_init_containers_in_order),
                 cmocka_unit_test(test_init_container_fails),
                 cmocka_unit_test(test_sidecar_starts_first_and_stops_last),
+                cmocka_unit_test(test_sidecar_restarts_beside_init_containers),
+                cmocka_unit_test(test_sidecar_does_not_keep_a_pod_alive),
+                cmocka_unit_test(test_sidecars_stop_in_reverse),
+                cmocka_unit_test(test_new_sandbox_runs_init_containers_again),
+                cmocka_unit_test(test_containers_have_policies_of_their_own),
+                cmocka_unit_test(test_restart_of_all_containers),
+                cmocka_unit_test(test_active_deadline),
                 cmocka_unit_test(test_restart_policies),
                 cmocka_unit_test(test_crash_loop_waits),
                 cmocka_unit_test(test_image_backoff_waits),

@@ -182,6 +182,126 @@ static void test_init_containers(void **state)
         fixture_deinit(&f);
 }
 
+/* In a new sandbox they run once more; until then they wait, and their end is the last state. */
+static void test_init_containers_of_a_sandbox_before(void **state)
+{
+        Fixture f;
+
+        fixture_init(&f, "  initContainers: [{name: i, image: x}]\n"
+                         "  containers: [{name: c, image: x}]\n");
+        set_exited(&f.views[0], 0);
+        set_exited(&f.views[1], 137);
+        f.views[0].earlier = f.views[1].earlier = true;
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Pending\"");
+        assert_true(has(f.status.fields[STATUS_CONDITIONS], "incomplete status: [i]"));
+        assert_true(has(f.status.fields[STATUS_INIT_CONTAINERS],
+                        "\"state\":{\"waiting\":{\"reason\":\"PodInitializing\"}},"
+                        "\"lastState\":{\"terminated\":{\"exitCode\":0"));
+        fixture_deinit(&f);
+}
+
+static void test_sidecars_count_while_they_run(void **state)
+{
+        Fixture f;
+
+        fixture_init(&f, "  restartPolicy: Never\n"
+                         "  initContainers: [{name: s, image: x, restartPolicy: Always}]\n"
+                         "  containers: [{name: c, image: x}]\n");
+        set_running(&f.views[0]);
+        set_exited(&f.views[1], 0);
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Running\"");
+        set_exited(&f.views[0], 137);
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Succeeded\"");
+        fixture_deinit(&f);
+}
+
+static void test_phases_by_restart_rules(void **state)
+{
+        static const struct {
+                const char *pod, *container;
+                int exit_code;
+                const char *phase;
+        } cases[] = {
+                { "Always", "restartPolicy: Never", 1, "\"Failed\"" },
+                { "Always", "restartPolicy: Never", 0, "\"Succeeded\"" },
+                { "Never", "restartPolicy: OnFailure", 1, "\"Running\"" },
+                { "Never",
+                  "restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: "
+                  "{operator: In, values: [42]}}]",
+                  42, "\"Running\"" },
+                { "Never",
+                  "restartPolicy: Never, restartPolicyRules: [{action: Restart, exitCodes: "
+                  "{operator: NotIn, values: [42]}}]",
+                  42, "\"Failed\"" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTOFREE char *spec =
+                        str_format("  restartPolicy: %s\n  containers: [{name: c, image: x, %s}]\n",
+                                   cases[i].pod, cases[i].container);
+                Fixture f;
+
+                fixture_init(&f, spec);
+                set_exited(&f.views[0], cases[i].exit_code);
+                render(&f);
+                assert_string_equal(f.status.fields[STATUS_PHASE], cases[i].phase);
+                fixture_deinit(&f);
+        }
+}
+
+static void test_all_containers_restarting(void **state)
+{
+        Fixture f;
+
+        fixture_init(&f, "  restartPolicy: Never\n"
+                         "  containers: [{name: c, image: x, restartPolicy: Never, "
+                         "restartPolicyRules: [{action: RestartAllContainers, exitCodes: "
+                         "{operator: In, values: [42]}}]}]\n");
+        set_running(&f.views[0]);
+        render(&f);
+        assert_true(has(f.status.fields[STATUS_CONDITIONS],
+                        "{\"type\":\"AllContainersRestarting\",\"status\":\"False\""));
+        set_exited(&f.views[0], 42);
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Running\"");
+        assert_true(has(f.status.fields[STATUS_CONDITIONS],
+                        "{\"type\":\"AllContainersRestarting\",\"status\":\"True\""));
+        assert_true(has(f.status.fields[STATUS_CONDITIONS],
+                        "\"reason\":\"RestartAllContainersStarted\",\"message\":\"container exited "
+                        "with restart policy rule\""));
+        fixture_deinit(&f);
+}
+
+/* The reason is told when nothing runs any more, and stays over restarts of the daemon. */
+static void test_ended_by_the_node(void **state)
+{
+        Fixture f;
+
+        fixture_init(&f, "  containers: [{name: c, image: x}]\n");
+        set_running(&f.views[0]);
+        f.view.ended_reason = "DeadlineExceeded";
+        f.view.ended_message = "too long";
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Running\"");
+        assert_null(f.status.fields[STATUS_REASON]);
+        set_exited(&f.views[0], 143);
+        f.view.terminated = true;
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_PHASE], "\"Failed\"");
+        assert_string_equal(f.status.fields[STATUS_REASON], "\"DeadlineExceeded\"");
+        assert_string_equal(f.status.fields[STATUS_MESSAGE], "\"too long\"");
+        assert_true(has(f.status.fields[STATUS_CONDITIONS], "PodFailed"));
+        f.view.ended_reason = f.view.ended_message = NULL;
+        f.pod->seen_phase = (char *)"Failed";
+        f.pod->seen_reason = (char *)"DeadlineExceeded";
+        render(&f);
+        assert_string_equal(f.status.fields[STATUS_REASON], "\"DeadlineExceeded\"");
+        fixture_deinit(&f);
+}
+
 static void test_rejected_pod_has_little(void **state)
 {
         Fixture f;
@@ -271,6 +391,11 @@ int main(void)
                 cmocka_unit_test(test_crash_loop),
                 cmocka_unit_test(test_terminated_before_it_ran),
                 cmocka_unit_test(test_init_containers),
+                cmocka_unit_test(test_init_containers_of_a_sandbox_before),
+                cmocka_unit_test(test_sidecars_count_while_they_run),
+                cmocka_unit_test(test_phases_by_restart_rules),
+                cmocka_unit_test(test_all_containers_restarting),
+                cmocka_unit_test(test_ended_by_the_node),
                 cmocka_unit_test(test_rejected_pod_has_little),
                 cmocka_unit_test(test_transition_times_stay),
                 cmocka_unit_test(test_patch),

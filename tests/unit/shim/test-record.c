@@ -244,6 +244,8 @@ static void test_exit(void **state)
                                  .finished_us = 3,
                                  .uid = 4294967295U,
                                  .gid = 7,
+                                 .n_groups = 2,
+                                 .groups = { 7, 4294967295U },
                                  .reason = "R",
                                  .message = "two\nlines with spaces" };
         KL_AUTOBUF buf = BUF_INIT;
@@ -257,6 +259,8 @@ static void test_exit(void **state)
         assert_int_equal(got.oom_killed, 1);
         assert_int_equal(got.finished_us, 3);
         assert_int_equal(got.uid, 4294967295U);
+        assert_int_equal(got.n_groups, 2);
+        assert_int_equal(got.groups[1], 4294967295U);
         assert_string_equal(got.reason, "R");
         assert_string_equal(got.message, "two lines with spaces");
         for (size_t i = 0; i < buf.len; i++)
