@@ -132,6 +132,13 @@ static int64_t capacity_of(const NodeResources *resources, const char *name)
         return 0;
 }
 
+static void copy_hugepage_sizes(const NodeFacts *facts, PodContext *c)
+{
+        c->n_hugepage_sizes = 0;
+        for (size_t i = 0; i < facts->n_hugepages && i < HUGEPAGES_MAX; i++)
+                c->hugepage_sizes[c->n_hugepage_sizes++] = (uint64_t)facts->hugepages[i].page_bytes;
+}
+
 void daemon_context_refresh(Daemon *d)
 {
         const NodeResources *resources = node_resource_list(d->node);
@@ -146,6 +153,9 @@ void daemon_context_refresh(Daemon *d)
         c->host_ips = node_addresses(d->node);
         c->capacity_cpu_milli = capacity_of(resources, "cpu");
         c->capacity_memory = capacity_of(resources, "memory");
+        c->capacity_swap = node_facts(d->node)->swap_bytes;
+        copy_hugepage_sizes(node_facts(d->node), c);
+        daemon_limit_pods(d);
         c->facts = (PodFacts){
                 .node_name = d->name,
                 .host_ips = c->host_ips,
@@ -186,6 +196,11 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .pod_pids_limit = config->pod_pids_limit > 0 ? config->pod_pids_limit : 0,
                 .seccomp_default = config->seccomp_default,
                 .cpu_cfs_quota = config->cpu_cfs_quota,
+                .cpu_cfs_period_us = (uint64_t)config->cpu_cfs_quota_period_us,
+                .limited_swap = str_eq(config->memory_swap_behavior, "LimitedSwap") &&
+                                runtime_cgroup_mode(d->runtime) == CGROUP_V2,
+                .oom_kill_single =
+                        config->single_process_oom_kill_set && config->single_process_oom_kill,
                 .allowed_unsafe_sysctls = config->allowed_unsafe_sysctls,
                 .crash_backoff_max_ms = (uint64_t)config->crash_loop_max_period_us / 1000,
         };

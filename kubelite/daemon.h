@@ -51,7 +51,8 @@ typedef struct Daemon {
         Deferred *changed; /* images, network or node: told to the others at the end of the turn */
 
         PodContext context;
-        char *uid; /* of the node */
+        Resources limited; /* of all pods together, as last set */
+        char *uid;         /* of the node */
         Arena *placement_arena;
         char *log_links_dir, *resolv_conf;
         char **cni_bin_dirs;
@@ -64,6 +65,9 @@ void daemon_paths_deinit(DaemonPaths *paths);
 int daemon_context_init(Daemon *d, KlError **err);
 /* Takes over what the node learned since. */
 void daemon_context_refresh(Daemon *d);
+
+/* Limits all pods together; does nothing while that has not changed. */
+void daemon_limit_pods(Daemon *d);
 
 int daemon_control_start(Daemon *d, KlError **err);
 void daemon_control_stop(Daemon *d);

@@ -32,6 +32,10 @@ typedef struct NodeResources {
  * -EINVAL for a reservation that is no quantity. */
 int node_resources(const NodeFacts *facts, const KubeletConfig *config, NodeResources *ret,
                    KlError **err);
+/* The same without the eviction thresholds: what all pods together may use, and their group is
+ * limited to (enforceNodeAllocatable: pods). */
+int node_pods_resources(const NodeFacts *facts, const KubeletConfig *config, NodeResources *ret,
+                        KlError **err);
 /* Allocatable of a resource; 0 if there is none. */
 int64_t node_resources_allocatable(const NodeResources *resources, const char *name);
 

@@ -64,14 +64,20 @@ static int threshold(const char *signal, const char *text, int64_t capacity, int
         return 0;
 }
 
-static int reserve_threshold(NodeResource *at, const char *signal, const KubeletConfig *config,
+/* thresholds: what hard eviction keeps free counts as reserved, too. */
+typedef struct Reserve {
+        const KubeletConfig *config;
+        bool thresholds;
+} Reserve;
+
+static int reserve_threshold(NodeResource *at, const char *signal, const Reserve *with,
                              int64_t capacity, KlError **err)
 {
-        const char *text = config_pair_get(config->eviction_hard, signal);
+        const char *text = config_pair_get(with->config->eviction_hard, signal);
         int64_t value = 0;
         int r;
 
-        if (!text)
+        if (!text || !with->thresholds)
                 return 0;
         r = threshold(signal, text, capacity, &value, err);
         if (r < 0)
@@ -103,18 +109,17 @@ static int add_cpu(NodeResources *resources, const NodeFacts *facts, const Kubel
         return 0;
 }
 
-static int add_storage(NodeResources *resources, const NodeFacts *facts,
-                       const KubeletConfig *config, KlError **err)
+static int add_storage(NodeResources *resources, const NodeFacts *facts, const Reserve *with,
+                       KlError **err)
 {
         NodeResource *at;
         int r;
 
-        if (!config->local_storage_capacity_isolation || facts->root_bytes <= 0)
+        if (!with->config->local_storage_capacity_isolation || facts->root_bytes <= 0)
                 return 0;
         at = add(resources, "ephemeral-storage", facts->root_bytes);
-        r = reserve_all(at, config, err);
-        return r < 0 ? r
-                     : reserve_threshold(at, "nodefs.available", config, facts->root_bytes, err);
+        r = reserve_all(at, with->config, err);
+        return r < 0 ? r : reserve_threshold(at, "nodefs.available", with, facts->root_bytes, err);
 }
 
 /* Huge pages are not there for anything else. */
@@ -133,14 +138,14 @@ static int64_t add_hugepages(NodeResources *resources, const NodeFacts *facts)
         return sum;
 }
 
-static int add_memory(NodeResources *resources, const NodeFacts *facts, const KubeletConfig *config,
+static int add_memory(NodeResources *resources, const NodeFacts *facts, const Reserve *with,
                       int64_t hugepages, KlError **err)
 {
         NodeResource *at = add(resources, "memory", facts->memory_bytes);
-        int r = reserve_all(at, config, err);
+        int r = reserve_all(at, with->config, err);
 
         if (r >= 0)
-                r = reserve_threshold(at, "memory.available", config, facts->memory_bytes, err);
+                r = reserve_threshold(at, "memory.available", with, facts->memory_bytes, err);
         if (r < 0)
                 return r;
         if (at->value < 0)
@@ -149,9 +154,9 @@ static int add_memory(NodeResources *resources, const NodeFacts *facts, const Ku
         return 0;
 }
 
-int node_resources(const NodeFacts *facts, const KubeletConfig *config, NodeResources *ret,
-                   KlError **err)
+static int compute(const NodeFacts *facts, const Reserve *with, NodeResources *ret, KlError **err)
 {
+        const KubeletConfig *config = with->config;
         NodeResources resources = { 0 };
         int64_t pods = config->max_pods;
         int64_t hugepages;
@@ -159,11 +164,11 @@ int node_resources(const NodeFacts *facts, const KubeletConfig *config, NodeReso
 
         r = add_cpu(&resources, facts, config, err);
         if (r >= 0)
-                r = add_storage(&resources, facts, config, err);
+                r = add_storage(&resources, facts, with, err);
         if (r < 0)
                 return r;
         hugepages = add_hugepages(&resources, facts);
-        r = add_memory(&resources, facts, config, hugepages, err);
+        r = add_memory(&resources, facts, with, hugepages, err);
         if (r < 0)
                 return r;
         if (config->pods_per_core > 0 && facts->cpus * config->pods_per_core < pods)
@@ -174,6 +179,22 @@ int node_resources(const NodeFacts *facts, const KubeletConfig *config, NodeReso
                         resources.allocatable[i].value = 0;
         *ret = resources;
         return 0;
+}
+
+int node_resources(const NodeFacts *facts, const KubeletConfig *config, NodeResources *ret,
+                   KlError **err)
+{
+        const Reserve with = { config, true };
+
+        return compute(facts, &with, ret, err);
+}
+
+int node_pods_resources(const NodeFacts *facts, const KubeletConfig *config, NodeResources *ret,
+                        KlError **err)
+{
+        const Reserve with = { config, false };
+
+        return compute(facts, &with, ret, err);
 }
 
 int64_t node_resources_allocatable(const NodeResources *resources, const char *name)

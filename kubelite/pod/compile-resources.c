@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Requests and limits as cgroup values: pkg/kubelet/cm/helpers_linux.go and
- * pkg/kubelet/qos/policy.go of upstream. */
+/* Requests and limits as cgroup values: pkg/kubelet/cm/helpers_linux.go, pkg/kubelet/kuberuntime
+ * (containers) and pkg/kubelet/qos/policy.go of upstream. */
 
 #include "pod/compile.h"
 
+#include "api/pod-resources.h"
+#include "api/quantity.h"
 #include "base/str.h"
+#include "pod/placement.h"
 #include "pod/status.h"
 
 #define SHARES_MIN 2
@@ -15,96 +18,171 @@
 #define QUOTA_MIN_US 1000
 #define OOM_GUARANTEED (-997)
 #define OOM_BEST_EFFORT 1000
-#define PRIORITY_NODE_CRITICAL 2000000000
+#define NODE_CRITICAL "system-node-critical"
 
 static uint64_t shares_of(int64_t milli)
 {
-        int64_t shares = milli * SHARES_PER_CPU / 1000;
+        int64_t shares =
+                milli > INT64_MAX / SHARES_PER_CPU ? SHARES_MAX : milli * SHARES_PER_CPU / 1000;
 
         if (milli <= 0 || shares < SHARES_MIN)
                 return SHARES_MIN;
         return shares > SHARES_MAX ? SHARES_MAX : (uint64_t)shares;
 }
 
-static int64_t quota_of(int64_t milli)
+static uint64_t period_of(const PodContext *context)
 {
-        int64_t quota = milli * QUOTA_PERIOD_US / 1000;
+        return context->cpu_cfs_period_us ? context->cpu_cfs_period_us : QUOTA_PERIOD_US;
+}
 
-        if (milli <= 0)
+static int64_t quota_of(const PodContext *context, int64_t milli)
+{
+        int64_t period = (int64_t)period_of(context), quota;
+
+        if (milli <= 0 || !context->cpu_cfs_quota || milli > INT64_MAX / period)
                 return 0;
+        quota = milli * period / 1000;
         return quota < QUOTA_MIN_US ? QUOTA_MIN_US : quota;
 }
 
-Resources compile_container_resources(const PodContext *context, const Container *container)
+/* A container without a limit may use all that the pod may, where the pod has one of its own. */
+static int64_t container_limit(const Pod *pod, const Container *container, const char *name)
 {
-        const ResourceRequirements *r = &container->resources;
-        int64_t memory = resource_value(&r->limits, "memory");
+        int64_t limit = resource_amount(&container->resources.limits, name);
 
-        return (Resources){
-                .cpu_shares = shares_of(resource_milli(&r->requests, "cpu")),
-                .cpu_quota_us =
-                        context->cpu_cfs_quota ? quota_of(resource_milli(&r->limits, "cpu")) : 0,
-                .cpu_period_us = QUOTA_PERIOD_US,
-                .memory_bytes = memory > 0 ? memory : 0,
-        };
+        if (limit <= 0)
+                limit = resource_amount(&pod->resources.limits, name);
+        return limit > 0 ? limit : 0;
 }
 
-typedef int64_t (*ResourceRead)(const KeyValues *list, const char *name);
-
-static const KeyValues *list_of(const Container *c, bool limits)
+static int64_t positive(int64_t value)
 {
-        return limits ? &c->resources.limits : &c->resources.requests;
+        return value > 0 ? value : 0;
 }
 
-/*
- * Main containers and sidecars run together, an init container beside the sidecars before it: the
- * larger of the two sums counts. -1 if a limit is missing somewhere, which makes the pod unlimited.
- */
-static int64_t pod_sum(const Pod *pod, const char *name, bool limits, ResourceRead read)
+/* --- swap: KEP-2400 --- */
+
+/* A burstable container's share of the node's swap is its request's share of the memory. */
+static int64_t swap_of(const PodContext *context, const Pod *pod, const Container *container)
 {
-        int64_t sum = 0, sidecars = 0, init_peak = 0, overhead = read(&pod->overhead, name);
+        int64_t request = positive(resource_amount(&container->resources.requests, "memory"));
+        int64_t limit = positive(resource_amount(&container->resources.limits, "memory"));
 
-        for (size_t i = 0; i < pod->n_init + pod->n_main; i++) {
-                const Container *c = &pod->containers[i];
-                int64_t value = read(list_of(c, limits), name);
+        if (!context->limited_swap || pod_is_critical(pod) || pod_qos(pod) != POD_BURSTABLE ||
+            request == 0 || request == limit || context->capacity_memory <= 0)
+                return 0;
+        return (int64_t)((double)request / (double)context->capacity_memory *
+                         (double)context->capacity_swap);
+}
 
-                if (value <= 0 && limits)
-                        return -1;
-                if (value < 0)
-                        value = 0;
-                if (c->kind == CONTAINER_INIT && !c->sidecar) {
-                        if (value + sidecars > init_peak)
-                                init_peak = value + sidecars;
-                        continue;
-                }
-                if (c->sidecar)
-                        sidecars += value;
-                sum += value;
+/* --- huge pages: every size that the machine has is limited, to nothing if nobody asks --- */
+
+typedef int64_t (*HugepageRead)(const Pod *pod, const Container *container, const char *name);
+
+static int64_t read_pod_pages(const Pod *pod, const Container *container, const char *name)
+{
+        return pod_request(pod, name);
+}
+
+static void add_hugepages(const PodContext *context, const Pod *pod, const Container *container,
+                          HugepageRead read, Resources *ret)
+{
+        for (size_t i = 0; i < context->n_hugepage_sizes; i++) {
+                char size[QUANTITY_SIZE], name[QUANTITY_SIZE + 16];
+                int64_t limit;
+
+                quantity_format_bytes((int64_t)context->hugepage_sizes[i], size);
+                snprintf(name, sizeof(name), "hugepages-%s", size);
+                limit = positive(read(pod, container, name));
+                ret->hugepages[ret->n_hugepages++] =
+                        (HugepageLimit){ context->hugepage_sizes[i], (uint64_t)limit };
         }
-        if (init_peak > sum)
-                sum = init_peak;
-        return sum + (overhead > 0 ? overhead : 0);
+}
+
+Resources compile_container_resources(const PodContext *context, const Pod *pod,
+                                      const Container *container)
+{
+        Resources ret = {
+                .cpu_shares = shares_of(resource_amount(&container->resources.requests, "cpu")),
+                .cpu_quota_us = quota_of(context, container_limit(pod, container, "cpu")),
+                .cpu_period_us = period_of(context),
+                .memory_bytes = container_limit(pod, container, "memory"),
+                .swap_bytes = swap_of(context, pod, container),
+                .oom_kill_single = context->oom_kill_single,
+        };
+
+        add_hugepages(context, pod, container, container_limit, &ret);
+        return ret;
 }
 
 Resources compile_pod_resources(const PodContext *context, const Pod *pod)
 {
-        int64_t cpu_limit = pod_sum(pod, "cpu", true, resource_milli);
-        int64_t memory_limit = pod_sum(pod, "memory", true, resource_value);
-
-        return (Resources){
-                .cpu_shares = shares_of(pod_sum(pod, "cpu", false, resource_milli)),
-                .cpu_quota_us = context->cpu_cfs_quota ? quota_of(cpu_limit) : 0,
-                .cpu_period_us = QUOTA_PERIOD_US,
-                .memory_bytes = memory_limit > 0 ? memory_limit : 0,
+        Resources ret = {
+                .cpu_shares = shares_of(pod_request(pod, "cpu")),
+                .linear_weight = true,
+                .cpu_quota_us = quota_of(context, pod_limit_bound(pod, "cpu")),
+                .cpu_period_us = period_of(context),
+                .memory_bytes = pod_limit_bound(pod, "memory"),
                 .pids = context->pod_pids_limit,
         };
+
+        add_hugepages(context, pod, NULL, read_pod_pages, &ret);
+        return ret;
+}
+
+Resources compile_burstable_resources(const Pod *const *pods, size_t n)
+{
+        int64_t milli = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                int64_t request =
+                        pod_qos(pods[i]) == POD_BURSTABLE ? pod_request(pods[i], "cpu") : 0;
+
+                milli = request > INT64_MAX - milli ? INT64_MAX : milli + request;
+        }
+        return (Resources){ .cpu_shares = shares_of(milli), .linear_weight = true };
+}
+
+/* --- the out-of-memory killer's order --- */
+
+static int64_t memory_request(const Container *c)
+{
+        return positive(resource_amount(&c->resources.requests, "memory"));
+}
+
+/* What the pod requests beyond its containers is shared out among them. */
+static int64_t unclaimed_memory(const Pod *pod)
+{
+        int64_t own = resource_amount(&pod->resources.requests, "memory"), sum = 0;
+        int64_t n = (int64_t)(pod->n_init + pod->n_main);
+
+        if (own <= 0)
+                return 0;
+        for (size_t i = 0; i < pod->n_init + pod->n_main; i++)
+                sum += memory_request(&pod->containers[i]);
+        return own > sum ? (own - sum) / n : 0;
+}
+
+/* A sidecar is not killed before the containers that it serves. */
+static int64_t effective_memory(const Pod *pod, const Container *container)
+{
+        int64_t request = memory_request(container), least = INT64_MAX;
+
+        if (!container->sidecar)
+                return request;
+        for (size_t i = pod->n_init; i < pod->n_init + pod->n_main; i++) {
+                int64_t of_main = memory_request(&pod->containers[i]);
+
+                least = of_main < least ? of_main : least;
+        }
+        return least != INT64_MAX && least > request ? least : request;
 }
 
 int compile_oom_score_adj(const PodContext *context, const Pod *pod, const Container *container)
 {
-        int64_t request = resource_value(&container->resources.requests, "memory"), adj;
+        int64_t request, adj;
 
-        if (pod->is_static || (pod->has_priority && pod->priority >= PRIORITY_NODE_CRITICAL))
+        if (pod_is_critical(pod) && str_eq(pod->priority_class, NODE_CRITICAL))
                 return OOM_GUARANTEED;
         switch (pod_qos(pod)) {
         case POD_GUARANTEED:
@@ -114,9 +192,10 @@ int compile_oom_score_adj(const PodContext *context, const Pod *pod, const Conta
         case POD_BURSTABLE:
                 break;
         }
-        if (request < 0)
-                request = 0;
-        adj = context->capacity_memory > 0 ? 1000 - 1000 * request / context->capacity_memory : 999;
+        request = effective_memory(pod, container) + unclaimed_memory(pod);
+        if (context->capacity_memory <= 0 || request > INT64_MAX / 1000)
+                return context->capacity_memory <= 0 ? OOM_BEST_EFFORT - 1 : 1000 + OOM_GUARANTEED;
+        adj = 1000 - 1000 * request / context->capacity_memory;
         if (adj < 1000 + OOM_GUARANTEED)
                 return 1000 + OOM_GUARANTEED;
         return adj >= OOM_BEST_EFFORT ? OOM_BEST_EFFORT - 1 : (int)adj;

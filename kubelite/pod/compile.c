@@ -446,7 +446,7 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .layers = in->image->layers,
                 .cwd = str_empty(cwd) ? "/" : cwd,
                 .image_user = in->image->user,
-                .resources = compile_container_resources(in->context, c),
+                .resources = compile_container_resources(in->context, in->pod, c),
                 .oom_score_adj = compile_oom_score_adj(in->context, in->pod, c),
                 .tty = c->tty,
                 .stdin_open = c->stdin_open,

@@ -40,8 +40,11 @@ int compile_sandbox(const PodContext *context, const Pod *pod, const char *id, u
 
 /* Resources of a container, and of the whole pod, in the kernel's terms (upstream's pkg/kubelet/cm
  * helpers). */
-Resources compile_container_resources(const PodContext *context, const Container *container);
+Resources compile_container_resources(const PodContext *context, const Pod *pod,
+                                      const Container *container);
 Resources compile_pod_resources(const PodContext *context, const Pod *pod);
+/* Of the group of all burstable pods, given these. */
+Resources compile_burstable_resources(const Pod *const *pods, size_t n);
 /* By QoS, as upstream's pkg/kubelet/qos. */
 int compile_oom_score_adj(const PodContext *context, const Pod *pod, const Container *container);
 

@@ -60,6 +60,12 @@ typedef struct PodContext {
         int64_t pod_pids_limit; /* 0: none */
         bool seccomp_default;
         bool cpu_cfs_quota;
+        uint64_t cpu_cfs_period_us;
+        bool limited_swap;     /* memorySwap.swapBehavior: LimitedSwap, and the kernel can */
+        int64_t capacity_swap; /* bytes */
+        bool oom_kill_single;  /* singleProcessOOMKill */
+        uint64_t hugepage_sizes[HUGEPAGES_MAX];
+        size_t n_hugepage_sizes;
         char *const *allowed_unsafe_sysctls;
         KeyValues node_labels;
         const NodeTaint *node_taints;

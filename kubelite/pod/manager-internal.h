@@ -47,7 +47,9 @@ struct PodManager {
         Map *held; /* uid -> Pod: of the API, not admitted yet, see manager_hold */
         Timer *held_timer;
         bool held_long;
-        Deferred *sweep; /* entries that are done are freed here */
+        Deferred *regroup;         /* the group of burstable pods has other shares now */
+        uint64_t burstable_shares; /* as last set */
+        Deferred *sweep;           /* entries that are done are freed here */
         bool api_synced, files_scanned, adopted;
         Worker *log_sweeper;
         bool logs_swept;
@@ -78,8 +80,15 @@ bool manager_holds(const PodManager *m);
 void manager_hold(PodManager *m, Pod *pod);
 void manager_release_held(PodManager *m);
 
+/* manager-groups.c */
+int manager_groups_init(PodManager *m);
+
 /* manager.c */
 /* A sandbox of an earlier daemon waits for this pod. */
+/* Pods that hold resources, without `except` (may be NULL); entries may be NULL. To be freed;
+ * NULL: out of memory. */
+const Pod **manager_active_pods(const PodManager *m, const PodEntry *except, PodEntry **entries,
+                                size_t *ret_n);
 bool manager_runs(const PodManager *m, const Pod *pod);
 /* Makes the entry's way to the API; it has no target yet. */
 int manager_connect(PodManager *m, PodEntry *e, KlError **err);

@@ -54,6 +54,7 @@ static void on_changed(PodWorker *worker, void *data)
         PodEntry *e = data;
         PodStatus status;
 
+        deferred_schedule(e->manager->regroup);
         if (!e->sync)
                 return;
         if (pod_worker_status(worker, &status) < 0) {
@@ -73,6 +74,7 @@ static void on_finished(PodWorker *worker, void *data)
                 status_sync_delete(e->sync);
         e->worker = pod_worker_free(e->worker);
         e->mirror = mirror_free(e->mirror);
+        deferred_schedule(e->manager->regroup);
         deferred_schedule(e->manager->sweep);
 }
 
@@ -132,23 +134,34 @@ static void preempt(PodEntry *e)
         pod_worker_end(e->worker, &ending);
 }
 
+const Pod **manager_active_pods(const PodManager *m, const PodEntry *except, PodEntry **entries,
+                                size_t *ret_n)
+{
+        const Pod **pods = calloc(map_len(m->entries) + 1, sizeof(*pods));
+        PodEntry *e;
+        size_t n = 0;
+
+        for (size_t i = 0; pods && map_next(m->entries, &i, NULL, &e);) {
+                if (e == except || !e->worker || !pod_worker_is_active(e->worker))
+                        continue;
+                if (entries)
+                        entries[n] = e;
+                pods[n++] = entry_pod(e);
+        }
+        *ret_n = n;
+        return pods;
+}
+
 static void admit(PodManager *m, PodEntry *e)
 {
-        size_t most = map_len(m->entries) + 1, n = 0;
-        KL_AUTOFREE const Pod **pods = calloc(most, sizeof(*pods));
-        KL_AUTOFREE PodEntry **others = calloc(most, sizeof(*others));
+        size_t n = 0;
+        KL_AUTOFREE PodEntry **others = calloc(map_len(m->entries) + 1, sizeof(*others));
+        KL_AUTOFREE const Pod **pods = others ? manager_active_pods(m, e, others, &n) : NULL;
         Admission admission;
-        PodEntry *other;
 
-        if (!pods || !others) {
+        if (!pods) {
                 pod_worker_reject(e->worker, "UnexpectedAdmissionError", "out of memory");
                 return;
-        }
-        for (size_t i = 0; map_next(m->entries, &i, NULL, &other);) {
-                if (other == e || !other->worker || !pod_worker_is_active(other->worker))
-                        continue;
-                others[n] = other;
-                pods[n++] = entry_pod(other);
         }
         if (pod_admit(m->context, entry_pod(e), pods, n, &admission) != 0)
                 pod_worker_reject(e->worker, admission.reason,
@@ -394,7 +407,7 @@ int pod_manager_new(const PodContext *context, const PodManagerOptions *options,
         m->held_timer = timer_new(context->loop, on_held_long, m);
         m->sweep = deferred_new(context->loop, on_sweep, m);
         if (!m->entries || !m->unclaimed || !m->seen_mirrors || !m->held || !m->held_timer ||
-            !m->sweep)
+            !m->sweep || manager_groups_init(m) < 0)
                 return kl_error_oom(err);
         if (!str_empty(options->manifest_path))
                 KL_TRY(file_source_new(context->loop, options->manifest_path, context->node_name,
@@ -423,6 +436,7 @@ PodManager *pod_manager_free(PodManager *m)
         map_free(m->held);
         timer_free(m->held_timer);
         deferred_free(m->sweep);
+        deferred_free(m->regroup);
         free(m);
         return NULL;
 }

@@ -207,24 +207,37 @@ void status_write_containers(const PodView *view, size_t first, size_t n, Buf *t
         jw_end(&w);
 }
 
+static const char *const qos_resources[] = { "cpu", "memory" };
+
+static void count_qos(const ResourceRequirements *r, bool *any, bool *guaranteed)
+{
+        for (size_t i = 0; i < ELEMENTS(qos_resources); i++) {
+                int64_t request = resource_milli(&r->requests, qos_resources[i]);
+                int64_t limit = resource_milli(&r->limits, qos_resources[i]);
+
+                if (request < 0)
+                        request = limit;
+                *any |= request > 0 || limit > 0;
+                *guaranteed &= limit > 0 && request == limit;
+        }
+}
+
+static bool has_pod_level(const Pod *pod)
+{
+        return pod->resources.requests.n + pod->resources.limits.n > 0;
+}
+
 /* Guaranteed: cpu and memory limits on every container, and requests equal to them. Best effort:
- * none of either anywhere (pkg/apis/core/v1/helper/qos). */
+ * none of either anywhere. Where the pod has resources of its own, they alone count
+ * (pkg/apis/core/v1/helper/qos). */
 PodQos pod_qos(const Pod *pod)
 {
-        static const char *const names[] = { "cpu", "memory" };
         bool any = false, guaranteed = true;
 
-        for (size_t i = 0; i < pod->n_init + pod->n_main; i++) {
-                const ResourceRequirements *r = &pod->containers[i].resources;
-
-                for (size_t k = 0; k < ELEMENTS(names); k++) {
-                        int64_t request = resource_milli(&r->requests, names[k]);
-                        int64_t limit = resource_milli(&r->limits, names[k]);
-
-                        any |= request > 0 || limit > 0;
-                        guaranteed &= limit > 0 && request == limit;
-                }
-        }
+        if (has_pod_level(pod))
+                count_qos(&pod->resources, &any, &guaranteed);
+        for (size_t i = 0; !has_pod_level(pod) && i < pod->n_init + pod->n_main; i++)
+                count_qos(&pod->containers[i].resources, &any, &guaranteed);
         if (!any)
                 return POD_BEST_EFFORT;
         return guaranteed ? POD_GUARANTEED : POD_BURSTABLE;

@@ -55,8 +55,9 @@ int cgroup_create(const CgroupTree *tree, const char *path, bool inner, KlError 
  */
 int cgroup_apply(const CgroupTree *tree, const char *path, const Resources *resources, bool reset,
                  KlError **err);
-/* What only containers have: no swap, killed as one. */
-int cgroup_apply_container(const CgroupTree *tree, const char *path, KlError **err);
+/* What only containers have: swap, killed as one. */
+int cgroup_apply_container(const CgroupTree *tree, const char *path, const Resources *resources,
+                           KlError **err);
 
 typedef struct DeviceRule {
         char type;            /* 'c', 'b', 'a': both */
@@ -85,8 +86,10 @@ int cgroup_stats(const CgroupTree *tree, const char *path, CgroupStats *ret);
 /* Names of the groups beneath (one level). To be freed. */
 int cgroup_children(const CgroupTree *tree, const char *path, char ***ret);
 
-/* cpu.weight for cpu.shares: the curve that maps 2, 1024, 262144 to 1, 100, 10000. */
+/* cpu.weight for cpu.shares: the curve that maps 2, 1024, 262144 to 1, 100, 10000; and the straight
+ * line from 2, 262144 to 1, 10000. */
 uint64_t cgroup_weight_of_shares(uint64_t shares);
+uint64_t cgroup_weight_linear(uint64_t shares);
 
 /* --- for the two implementations --- */
 
@@ -101,7 +104,8 @@ typedef struct CgroupOps {
         int (*prepare)(const CgroupTree *tree, const char *path, bool inner);
         int (*apply)(const CgroupTree *tree, const char *path, const Resources *resources,
                      bool reset, KlError **err);
-        int (*apply_container)(const CgroupTree *tree, const char *path, KlError **err);
+        int (*apply_container)(const CgroupTree *tree, const char *path, const Resources *resources,
+                               KlError **err);
         int (*set_devices)(const CgroupTree *tree, const char *path, const DeviceRule *rules,
                            size_t n, KlError **err);
         int (*kill_once)(const CgroupTree *tree, const char *path);
@@ -133,6 +137,9 @@ int cgroup_read_key(int dir_fd, const char *file, const char *key, uint64_t *ret
 int cgroup_signal_tree(int dir_fd, int signo);
 /* Calls func for the group and everything beneath it, children first. */
 int cgroup_walk(int dir_fd, int (*func)(int dir_fd, void *data), void *data);
+
+/* "hugetlb.2MB.<file>" for each size; kernels without the controller or the size have no file. */
+int cgroup_write_hugepages(int dir_fd, const Resources *resources, const char *file);
 
 int cgroup_device_program_attach(int cgroup_fd, const DeviceRule *rules, size_t n, KlError **err);
 

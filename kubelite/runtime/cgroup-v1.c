@@ -173,6 +173,17 @@ static int apply_pids(const CgroupTree *tree, const char *path, const Resources 
         return reset ? file_write_at(fd, "pids.max", "max") : 0;
 }
 
+static int apply_hugepages(const CgroupTree *tree, const char *path, const Resources *res)
+{
+        KL_AUTOFD int fd = open_controller(tree, "hugetlb", path);
+        int r;
+
+        if (fd < 0)
+                return fd == -ENODEV ? 0 : fd;
+        r = cgroup_write_hugepages(fd, res, "limit_in_bytes");
+        return r < 0 ? r : cgroup_write_hugepages(fd, res, "rsvd.limit_in_bytes");
+}
+
 static int v1_apply(const CgroupTree *tree, const char *path, const Resources *res, bool reset,
                     KlError **err)
 {
@@ -186,12 +197,16 @@ static int v1_apply(const CgroupTree *tree, const char *path, const Resources *r
         r = apply_pids(tree, path, res, reset);
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "limit the processes of '%s'", path);
+        r = apply_hugepages(tree, path, res);
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "limit the huge pages of '%s'", path);
         return 0;
 }
 
 /* Version 1 has neither a group-wide OOM kill nor a swap limit of its own: memory.memsw follows
  * the memory limit. */
-static int v1_apply_container(const CgroupTree *tree, const char *path, KlError **err)
+static int v1_apply_container(const CgroupTree *tree, const char *path, const Resources *res,
+                              KlError **err)
 {
         return 0;
 }

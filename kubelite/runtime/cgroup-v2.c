@@ -79,11 +79,13 @@ static int v2_prepare(const CgroupTree *tree, const char *path, bool inner)
 static int apply_cpu(int fd, const Resources *res, bool reset)
 {
         uint64_t period = res->cpu_period_us ? res->cpu_period_us : DEFAULT_PERIOD_US;
+        uint64_t weight = res->linear_weight ? cgroup_weight_linear(res->cpu_shares)
+                                             : cgroup_weight_of_shares(res->cpu_shares);
         char text[48];
         int r = 0;
 
-        if (res->cpu_shares)
-                r = cgroup_write_u64(fd, "cpu.weight", cgroup_weight_of_shares(res->cpu_shares));
+        if (weight)
+                r = cgroup_write_u64(fd, "cpu.weight", weight);
         if (r < 0)
                 return r;
         if (res->cpu_quota_us > 0)
@@ -117,6 +119,11 @@ static int v2_apply(const CgroupTree *tree, const char *path, const Resources *r
         r = apply_max(fd, "pids.max", res->pids, reset);
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "limit the processes of '%s'", path);
+        r = cgroup_write_hugepages(fd, res, "max");
+        if (r == 0)
+                r = cgroup_write_hugepages(fd, res, "rsvd.max");
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "limit the huge pages of '%s'", path);
         return 0;
 }
 
@@ -127,15 +134,18 @@ static int write_if_there(int fd, const char *file, const char *text)
         return r == -ENOENT ? 0 : r;
 }
 
-static int v2_apply_container(const CgroupTree *tree, const char *path, KlError **err)
+static int v2_apply_container(const CgroupTree *tree, const char *path, const Resources *res,
+                              KlError **err)
 {
         KL_AUTOFD int fd = cgroup_open(tree, 0, path);
         int r = fd;
+        char swap[24];
 
+        snprintf(swap, sizeof(swap), "%lld", (long long)res->swap_bytes);
         if (fd >= 0)
-                r = write_if_there(fd, "memory.swap.max", "0");
+                r = write_if_there(fd, "memory.swap.max", swap);
         if (r >= 0)
-                r = write_if_there(fd, "memory.oom.group", "1");
+                r = write_if_there(fd, "memory.oom.group", res->oom_kill_single ? "0" : "1");
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "set up the memory of '%s'", path);
         return 0;

@@ -305,6 +305,32 @@ int cgroup_read_key(int dir_fd, const char *file, const char *key, uint64_t *ret
         return -ENOENT;
 }
 
+/* As the kernel names sizes: "64KB", "2MB", "1GB". */
+static void page_size_name(uint64_t bytes, char *buf, size_t size)
+{
+        static const char *const units[] = { "B", "KB", "MB", "GB" };
+        size_t unit = 0;
+
+        for (; bytes >= 1024 && unit + 1 < ELEMENTS(units); unit++)
+                bytes /= 1024;
+        snprintf(buf, size, "%llu%s", (unsigned long long)bytes, units[unit]);
+}
+
+int cgroup_write_hugepages(int dir_fd, const Resources *resources, const char *file)
+{
+        for (size_t i = 0; i < resources->n_hugepages; i++) {
+                char size[32], name[96];
+                int r;
+
+                page_size_name(resources->hugepages[i].page_bytes, size, sizeof(size));
+                snprintf(name, sizeof(name), "hugetlb.%s.%s", size, file);
+                r = cgroup_write_u64(dir_fd, name, resources->hugepages[i].limit_bytes);
+                if (r < 0 && r != -ENOENT)
+                        return r;
+        }
+        return 0;
+}
+
 /* --- making --- */
 
 static int make_dir(const char *dir)
@@ -353,9 +379,10 @@ int cgroup_apply(const CgroupTree *tree, const char *path, const Resources *reso
         return tree->ops->apply(tree, path, resources, reset, err);
 }
 
-int cgroup_apply_container(const CgroupTree *tree, const char *path, KlError **err)
+int cgroup_apply_container(const CgroupTree *tree, const char *path, const Resources *resources,
+                           KlError **err)
 {
-        return tree->ops->apply_container(tree, path, err);
+        return tree->ops->apply_container(tree, path, resources, err);
 }
 
 int cgroup_set_devices(const CgroupTree *tree, const char *path, const DeviceRule *rules, size_t n,
@@ -597,4 +624,15 @@ uint64_t cgroup_weight_of_shares(uint64_t shares)
         l = log2((double)shares);
         w = ceil(pow(10, (l * l + 125 * l) / 612.0 - 7.0 / 34.0) - 1e-9);
         return w < 1 ? 1 : w > 10000 ? 10000 : (uint64_t)w;
+}
+
+uint64_t cgroup_weight_linear(uint64_t shares)
+{
+        if (shares == 0)
+                return 0;
+        if (shares < 2)
+                shares = 2;
+        if (shares > 262144)
+                shares = 262144;
+        return 1 + (shares - 2) * 9999 / 262142;
 }

@@ -358,7 +358,7 @@ static int make_cgroup(const Container *c, KlError **err)
         if (r == 0)
                 r = cgroup_apply(tree, path, &c->document->resources, false, err);
         if (r == 0)
-                r = cgroup_apply_container(tree, path, err);
+                r = cgroup_apply_container(tree, path, &c->document->resources, err);
         if (r == 0 && !c->document->privileged)
                 r = cgroup_set_devices(tree, path, c->document->device_rules,
                                        c->document->n_device_rules, err);

@@ -184,6 +184,26 @@ static void put_device_rule(JsonWriter *w, const DeviceRule *rule)
         jw_end(w);
 }
 
+/* Sizes as runtimes take them: "2MB". */
+static void put_hugepages(JsonWriter *w, const Resources *res)
+{
+        jw_karray(w, "hugepageLimits");
+        for (size_t i = 0; i < res->n_hugepages; i++) {
+                uint64_t kib = res->hugepages[i].page_bytes / 1024;
+                const char *unit = kib >= 1 << 20 ? "GB" : kib >= 1 << 10 ? "MB" : "KB";
+
+                jw_object(w);
+                jw_kstrf(w, "pageSize", "%llu%s",
+                         (unsigned long long)(kib >= 1 << 20   ? kib >> 20
+                                              : kib >= 1 << 10 ? kib >> 10
+                                                               : kib),
+                         unit);
+                jw_kint(w, "limit", (int64_t)res->hugepages[i].limit_bytes);
+                jw_end(w);
+        }
+        jw_end(w);
+}
+
 static void put_resources(JsonWriter *w, const Document *d)
 {
         const Resources *res = &d->resources;
@@ -208,7 +228,7 @@ static void put_resources(JsonWriter *w, const Document *d)
         if (res->memory_bytes > 0) {
                 jw_kobject(w, "memory");
                 jw_kint(w, "limit", res->memory_bytes);
-                jw_kint(w, "swap", res->memory_bytes);
+                jw_kint(w, "swap", res->memory_bytes + res->swap_bytes);
                 jw_end(w);
         }
         if (res->pids > 0) {
@@ -216,6 +236,7 @@ static void put_resources(JsonWriter *w, const Document *d)
                 jw_kint(w, "limit", res->pids);
                 jw_end(w);
         }
+        put_hugepages(w, res);
         jw_end(w);
 }
 

@@ -49,7 +49,7 @@ static int make_directories(const Runtime *runtime, KlError **err)
 
 static int make_groups(Runtime *runtime, const RuntimeOptions *o, KlError **err)
 {
-        static const Resources best_effort = { .cpu_shares = 2 };
+        static const Resources best_effort = { .cpu_shares = 2, .linear_weight = true };
         CgroupTreeOptions options = { .root = o->cgroup_root, .systemd = o->systemd_cgroups };
         int r = cgroup_tree_new(&options, &runtime->tree, err);
 

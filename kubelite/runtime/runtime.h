@@ -51,12 +51,24 @@ bool runtime_has_user_namespaces(void);
 
 /* --- resources, in the kernel's terms --- */
 
+#define HUGEPAGES_MAX 8
+
+typedef struct HugepageLimit {
+        uint64_t page_bytes, limit_bytes;
+} HugepageLimit;
+
 typedef struct Resources {
-        uint64_t cpu_shares;    /* v1 scale 2-262144; 0: unset. v2 weights are computed from it. */
+        uint64_t cpu_shares;    /* v1 scale 2-262144; 0: unset. v2 weights are computed from it, */
+        bool linear_weight;     /* on the kubelet's scale for groups of pods, not the runtimes' */
         int64_t cpu_quota_us;   /* per period; 0: none */
         uint64_t cpu_period_us; /* 0: 100000 */
         int64_t memory_bytes;   /* 0: none */
         int64_t pids;           /* 0: none */
+        HugepageLimit hugepages[HUGEPAGES_MAX]; /* sizes that are not here are left alone */
+        size_t n_hugepages;
+        /* of containers only */
+        int64_t swap_bytes;   /* beside memory; version 2 */
+        bool oom_kill_single; /* not all of the container at once; version 2 */
 } Resources;
 
 typedef enum QosClass {

@@ -86,6 +86,13 @@ static void test_weights(void **state)
         assert_int_equal(cgroup_weight_of_shares(262144), 10000);
         assert_int_equal(cgroup_weight_of_shares(1 << 20), 10000);
         assert_in_range(cgroup_weight_of_shares(102), 16, 18);
+        assert_int_equal(cgroup_weight_linear(0), 0);
+        assert_int_equal(cgroup_weight_linear(1), 1);
+        assert_int_equal(cgroup_weight_linear(2), 1);
+        assert_int_equal(cgroup_weight_linear(102), 4);
+        assert_int_equal(cgroup_weight_linear(1024), 39);
+        assert_int_equal(cgroup_weight_linear(262144), 10000);
+        assert_int_equal(cgroup_weight_linear(UINT64_MAX), 10000);
         for (uint64_t s = 2; s < 4096; s++)
                 assert_true(cgroup_weight_of_shares(s) <= cgroup_weight_of_shares(s + 1));
 }
@@ -331,14 +338,28 @@ static void test_v2_files(void **state)
                 { "cpu.weight", "", "100" },
                 { "cpu.max", "", "20000 100000" },
                 { "memory.max", "", "33554432" },
-                { "memory.swap.max", "", "0" },
+                { "memory.swap.max", "", "4096" },
                 { "memory.oom.group", "", "1" },
                 { "pids.max", "", "9" },
+                { "hugetlb.2MB.max", "", "4194304" },
+                { "hugetlb.2MB.rsvd.max", "", "4194304" },
+                { "hugetlb.1GB.max", "", "0" },
+                { "hugetlb.64KB.max", "", "65536" },
         };
         char dir[] = "/tmp/test-cgroup2.XXXXXX";
         KL_AUTO(cgroup_tree_free) CgroupTree *tree = NULL;
         Resources res = {
-                .cpu_shares = 1024, .cpu_quota_us = 20000, .memory_bytes = 32 << 20, .pids = 9
+                .cpu_shares = 1024,
+                .cpu_quota_us = 20000,
+                .memory_bytes = 32 << 20,
+                .pids = 9,
+                .swap_bytes = 4096,
+                /* The last size is none that this kernel knows. */
+                .hugepages = { { 2 << 20, 4 << 20 },
+                               { 1 << 30, 0 },
+                               { 65536, 65536 },
+                               { 1 << 14, 1 } },
+                .n_hugepages = 4,
         };
         KL_AUTOFREE char *group = NULL;
         CgroupTreeOptions options = { .mount_dir = dir, .root = "/", .force_v2 = true };
@@ -355,7 +376,7 @@ static void test_v2_files(void **state)
                         0);
         }
         assert_int_equal(cgroup_apply(tree, "kubepods/podt/c", &res, false, NULL), 0);
-        assert_int_equal(cgroup_apply_container(tree, "kubepods/podt/c", NULL), 0);
+        assert_int_equal(cgroup_apply_container(tree, "kubepods/podt/c", &res, NULL), 0);
         for (size_t i = 0; i < ELEMENTS(files); i++) {
                 KL_AUTOFREE char *path = str_format("%s/%s", group, files[i].file);
                 char line[64];
