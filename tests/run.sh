@@ -35,7 +35,7 @@ TEST_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-pytest-xdis
 LINT_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python3-cryptography clang-format pyflakes3"
 DAEMON_PACKAGES="docker-registry containernetworking-plugins"
 CLUSTER_PACKAGES="etcd-server"
-UPSTREAM_PACKAGES="bash-static nginx-light netcat-openbsd"
+UPSTREAM_PACKAGES="nginx-light netcat-openbsd"
 VM_PACKAGES="qemu-system-x86 debootstrap cpio e2fsprogs"
 
 heading() {
