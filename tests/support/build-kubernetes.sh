@@ -28,20 +28,12 @@ say() {
         echo "build-kubernetes: $*" >&2
 }
 
-# deb-src lives in an apt configuration of our own: the machine's is not touched.
-apt_own() {
-        apt-get -o Dir::Etc::SourceList="$HOME_DIR/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-                -o Dir::State::Lists="$HOME_DIR/apt/lists" -o APT::Sandbox::User=root "$@"
-}
-
 unpack_source() {
         [ ! -e "$SRC/.unpacked" ] || return 0
         rm -rf "$HOME_DIR/apt" "$HOME_DIR/unpack" "$SRC"
-        mkdir -p "$HOME_DIR/apt/lists/partial" "$HOME_DIR/unpack"
-        echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) bookworm main" \
-                >"$HOME_DIR/apt/sources.list"
-        apt_own update
-        (cd "$HOME_DIR/unpack" && apt_own source --download-only kubernetes && dpkg-source -x ./*.dsc tree)
+        mkdir -p "$HOME_DIR/unpack"
+        apt_aside_init "$HOME_DIR/apt" deb-src bookworm
+        (cd "$HOME_DIR/unpack" && apt_aside "$HOME_DIR/apt" source --download-only kubernetes && dpkg-source -x ./*.dsc tree)
         repair_reflect2 "$HOME_DIR/unpack/tree"
         touch "$HOME_DIR/unpack/tree/.unpacked"
         mv "$HOME_DIR/unpack/tree" "$SRC"

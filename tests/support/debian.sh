@@ -41,3 +41,18 @@ install_packages() {
 apt_install() {
         DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
 }
+
+# apt with lists and sources of its own, so that the machine's are not touched: first "apt_aside_init DIRECTORY deb|deb-src
+# SUITE", then "apt_aside DIRECTORY ARGUMENT...".
+apt_aside_init() {
+        mkdir -p "$1/lists/partial" "$1/cache/archives/partial"
+        echo "$2 [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $3 main" >"$1/sources.list"
+        apt_aside "$1" update
+}
+
+apt_aside() {
+        aside=$1
+        shift
+        apt-get -q -o Dir::Etc::SourceList="$aside/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+                -o Dir::State::Lists="$aside/lists" -o Dir::Cache="$aside/cache" -o APT::Sandbox::User=root "$@"
+}

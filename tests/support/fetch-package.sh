@@ -6,7 +6,7 @@
 #
 #   fetch-package.sh SUITE PACKAGE     prints the directory below which its files are
 #
-# Packages stay in ${KUBELITE_TEST_CACHE}/packages. apt is used with lists and sources of its own.
+# Packages stay in ${KUBELITE_TEST_CACHE}/packages.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/support/debian.sh
@@ -15,23 +15,17 @@ here=$(cd "$(dirname "$0")" && pwd)
 suite=$1 package=$2
 base=${KUBELITE_TEST_CACHE:-/var/cache/kubelite-tests}/packages/$suite
 target=$base/$package
-apt=$base/.apt
-
-apt_of_suite() {
-        apt-get -q -o Dir::Etc::SourceList="$apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-                -o Dir::State::Lists="$apt/lists" -o Dir::Cache="$apt/cache" -o APT::Sandbox::User=root "$@" >&2
-}
+new=$base/.new
 
 mkdir -p "$base"
 exec 9>"$base/.lock"
 flock 9
 if [ ! -d "$target" ]; then
-        rm -rf "$apt" "$base/.new"
-        mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$base/.new"
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) $suite main" >"$apt/sources.list"
-        apt_of_suite update
-        (cd "$base/.new" && apt_of_suite download "$package" && dpkg-deb -x ./*.deb root)
-        mv "$base/.new/root" "$target"
-        rm -rf "$apt" "$base/.new"
+        rm -rf "$new"
+        mkdir -p "$new"
+        apt_aside_init "$new/apt" deb "$suite" >&2
+        (cd "$new" && apt_aside "$new/apt" download "$package" >&2 && dpkg-deb -x ./*.deb root)
+        mv "$new/root" "$target"
+        rm -rf "$new"
 fi
 echo "$target"
