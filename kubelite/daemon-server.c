@@ -50,5 +50,6 @@ int daemon_server_start(Daemon *d, KlError **err)
 
         if (!d->config->enable_server || d->config->port <= 0)
                 return 0;
-        return kubelet_server_new(d->loop, &options, &d->server, err);
+        KL_TRY(kubelet_server_new(d->loop, &options, &d->server, err));
+        return daemon_stats_serve(d) < 0 ? kl_error_oom(err) : 0;
 }

@@ -305,6 +305,7 @@ static int start_rooms(Daemon *d, KlError **err)
         KL_TRY(start_node(d, err));
         KL_TRY(start_images(d, err));
         KL_TRY(start_runtime(d, err));
+        KL_TRY(daemon_stats_start(d, err));
         KL_TRY(start_network(d, err));
         KL_TRY(start_pods(d, err));
         if (d->config->healthz_port > 0)
@@ -337,6 +338,7 @@ static void daemon_deinit(Daemon *d)
         kubelet_server_free(d->server);
         pod_manager_free(d->pods);
         d->pods = NULL;
+        stats_free(d->stats);
         log_tidy_free(d->log_tidy);
         volumes_free(d->volumes);
         object_cache_free(d->objects);

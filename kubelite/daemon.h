@@ -9,6 +9,7 @@
 #include "server/control.h"
 #include "server/healthz.h"
 #include "server/server.h"
+#include "stats/stats.h"
 
 /* Runs the daemon until a signal ends it; the exit status. */
 int daemon_main(int argc, char **argv);
@@ -43,6 +44,8 @@ typedef struct Daemon {
         Volumes *volumes;
         LogTidy *log_tidy;
         PodManager *pods;
+        StatsOptions stats_options;
+        Stats *stats;
         Control *control;
         Healthz *healthz;
         KubeletServer *server;
@@ -74,6 +77,10 @@ void daemon_control_stop(Daemon *d);
 
 /* The kubelet API, unless the configuration wants none. */
 int daemon_server_start(Daemon *d, KlError **err);
+
+int daemon_stats_start(Daemon *d, KlError **err);
+/* Puts statistics behind the kubelet API. 0 or -ENOMEM. */
+int daemon_stats_serve(Daemon *d);
 
 /* sd_notify(3) without its library: does nothing where no manager listens. */
 void daemon_notify(const char *state);

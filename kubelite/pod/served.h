@@ -3,6 +3,7 @@
 #define KUBELITE_POD_SERVED_H
 
 #include "pod/manager.h"
+#include "stats/stats.h"
 
 /* What the kubelet API shows of the node's pods. */
 
@@ -20,5 +21,8 @@ int pod_manager_find_log(PodManager *manager, const char *namespace, const char 
 /* Whether more may be written to it. */
 bool pod_manager_log_goes_on(PodManager *manager, const char *namespace, const char *pod,
                              const char *container, const char *path);
+
+/* Names every pod that has a sandbox to the gathering. */
+void pod_manager_list_stats(PodManager *manager, StatsGather *gather);
 
 #endif

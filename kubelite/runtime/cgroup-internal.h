@@ -81,7 +81,20 @@ int cgroup_kill(const CgroupTree *tree, const char *path, uint64_t timeout_ms);
 int cgroup_remove(const CgroupTree *tree, const char *path, uint64_t timeout_ms);
 /* Processes killed by its OOM killer so far; 0 if that is unknown. */
 uint64_t cgroup_oom_kills(const CgroupTree *tree, const char *path);
-int cgroup_stats(const CgroupTree *tree, const char *path, CgroupStats *ret);
+
+/* What a path is relative to: the tree's own root, or the mount point ("" is all of the machine).
+ */
+typedef enum CgroupBase {
+        CGROUP_BASE_TREE,
+        CGROUP_BASE_MOUNT,
+} CgroupBase;
+
+int cgroup_stats(const CgroupTree *tree, CgroupBase base, const char *path, CgroupStatsLevel level,
+                 CgroupStats *ret);
+/* Of a file in the kernel's format; false for anything else. */
+bool cgroup_pressure_parse(const char *text, CgroupPressure *ret);
+/* Where the caller is, beneath the mount point. */
+int cgroup_self_path(const CgroupTree *tree, char *ret, size_t size);
 
 /* Names of the groups beneath (one level). To be freed. */
 int cgroup_children(const CgroupTree *tree, const char *path, char ***ret);
@@ -110,7 +123,6 @@ typedef struct CgroupOps {
                            size_t n, KlError **err);
         int (*kill_once)(const CgroupTree *tree, const char *path);
         uint64_t (*oom_kills)(const CgroupTree *tree, const char *path);
-        int (*stats)(const CgroupTree *tree, const char *path, CgroupStats *ret);
 } CgroupOps;
 
 struct CgroupTree {

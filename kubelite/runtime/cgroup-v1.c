@@ -289,33 +289,6 @@ static uint64_t v1_oom_kills(const CgroupTree *tree, const char *path)
         return n;
 }
 
-static int v1_stats(const CgroupTree *tree, const char *path, CgroupStats *ret)
-{
-        KL_AUTOFD int memory = open_controller(tree, "memory", path);
-        KL_AUTOFD int cpu = open_controller(tree, "cpuacct", path);
-        KL_AUTOFD int pids = open_controller(tree, "pids", path);
-        uint64_t ns = 0, inactive = 0, limit = 0;
-
-        if (memory < 0)
-                return memory;
-        if (cpu >= 0 && cgroup_read_u64(cpu, "cpuacct.usage", &ns) == 0)
-                ret->cpu_usage_us = ns / 1000;
-        cgroup_read_u64(memory, "memory.usage_in_bytes", &ret->memory_usage_bytes);
-        cgroup_read_key(memory, "memory.stat", "total_inactive_file", &inactive);
-        cgroup_read_key(memory, "memory.stat", "total_rss", &ret->memory_rss_bytes);
-        cgroup_read_key(memory, "memory.stat", "total_pgfault", &ret->page_faults);
-        cgroup_read_key(memory, "memory.stat", "total_pgmajfault", &ret->major_page_faults);
-        ret->memory_working_set_bytes =
-                ret->memory_usage_bytes > inactive ? ret->memory_usage_bytes - inactive : 0;
-        /* "None" is the largest multiple of a page. */
-        if (cgroup_read_u64(memory, "memory.limit_in_bytes", &limit) == 0 &&
-            limit < (UINT64_MAX >> 2))
-                ret->memory_limit_bytes = limit;
-        if (pids >= 0)
-                cgroup_read_u64(pids, "pids.current", &ret->pids);
-        return 0;
-}
-
 const CgroupOps cgroup_v1_ops = {
         .prepare = v1_prepare,
         .apply = v1_apply,
@@ -323,5 +296,4 @@ const CgroupOps cgroup_v1_ops = {
         .set_devices = v1_set_devices,
         .kill_once = v1_kill_once,
         .oom_kills = v1_oom_kills,
-        .stats = v1_stats,
 };

@@ -191,27 +191,6 @@ static uint64_t v2_oom_kills(const CgroupTree *tree, const char *path)
         return n;
 }
 
-static int v2_stats(const CgroupTree *tree, const char *path, CgroupStats *ret)
-{
-        KL_AUTOFD int fd = cgroup_open(tree, 0, path);
-        uint64_t inactive = 0, limit = UINT64_MAX;
-
-        if (fd < 0)
-                return fd;
-        cgroup_read_key(fd, "cpu.stat", "usage_usec", &ret->cpu_usage_us);
-        cgroup_read_u64(fd, "memory.current", &ret->memory_usage_bytes);
-        cgroup_read_key(fd, "memory.stat", "inactive_file", &inactive);
-        cgroup_read_key(fd, "memory.stat", "anon", &ret->memory_rss_bytes);
-        cgroup_read_key(fd, "memory.stat", "pgfault", &ret->page_faults);
-        cgroup_read_key(fd, "memory.stat", "pgmajfault", &ret->major_page_faults);
-        ret->memory_working_set_bytes =
-                ret->memory_usage_bytes > inactive ? ret->memory_usage_bytes - inactive : 0;
-        if (cgroup_read_u64(fd, "memory.max", &limit) == 0 && limit != UINT64_MAX)
-                ret->memory_limit_bytes = limit;
-        cgroup_read_u64(fd, "pids.current", &ret->pids);
-        return 0;
-}
-
 const CgroupOps cgroup_v2_ops = {
         .prepare = v2_prepare,
         .apply = v2_apply,
@@ -219,5 +198,4 @@ const CgroupOps cgroup_v2_ops = {
         .set_devices = v2_set_devices,
         .kill_once = v2_kill_once,
         .oom_kills = v2_oom_kills,
-        .stats = v2_stats,
 };

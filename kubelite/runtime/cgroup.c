@@ -601,12 +601,6 @@ uint64_t cgroup_oom_kills(const CgroupTree *tree, const char *path)
         return tree->ops->oom_kills(tree, path);
 }
 
-int cgroup_stats(const CgroupTree *tree, const char *path, CgroupStats *ret)
-{
-        *ret = (CgroupStats){ 0 };
-        return tree->ops->stats(tree, path, ret);
-}
-
 /*
  * The curve that runc and crun use since 2025, so that small requests keep their proportion:
  * weight = 10^((l^2 + 125 l) / 612 - 7/34) with l = log2(shares), rounded up.

@@ -593,16 +593,6 @@ bool sandbox_container(const Sandbox *s, const char *id, ContainerInfo *ret)
         return c != NULL;
 }
 
-int sandbox_stats(const Sandbox *s, const char *id, CgroupStats *ret)
-{
-        KL_AUTOFREE char *path = id ? str_format("%s/%s", s->cgroup, id) : strdup(s->cgroup);
-        const Container *c = id ? container_find(s, id) : NULL;
-
-        if (id && (!c || c->state != CONTAINER_RUNNING))
-                return -ENOENT;
-        return path ? cgroup_stats(s->runtime->tree, path, ret) : -ENOMEM;
-}
-
 /* --- from disk --- */
 
 static int load_one(Sandbox *s, const char *dir, const char *name)

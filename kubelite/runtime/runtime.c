@@ -159,8 +159,3 @@ int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *r
 {
         return cgroup_apply(runtime->tree, cgroup_qos_path(qos), resources, false, err);
 }
-
-int runtime_qos_stats(const Runtime *runtime, QosClass qos, CgroupStats *ret)
-{
-        return cgroup_stats(runtime->tree, cgroup_qos_path(qos), ret);
-}

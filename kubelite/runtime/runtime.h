@@ -81,13 +81,47 @@ typedef enum QosClass {
 int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,
                               KlError **err);
 
+/* Pressure stall information, as Linux has it since 4.20 (groups: version 2 only). */
+typedef struct CgroupPressureLine {
+        double avg10, avg60, avg300; /* percent */
+        uint64_t total_us;
+} CgroupPressureLine;
+
+typedef struct CgroupPressure {
+        bool known;
+        CgroupPressureLine some, full;
+} CgroupPressure;
+
+/* How much is read of a group: each level costs more than the one before. */
+typedef enum CgroupStatsLevel {
+        CGROUP_STATS_BASIC,   /* processor and memory, with swap and limits */
+        CGROUP_STATS_SUMMARY, /* and processes and pressure */
+        CGROUP_STATS_ALL,
+} CgroupStatsLevel;
+
+#define CGROUP_STATS_UNLIMITED UINT64_MAX
+
 /* What a group has used; values that the kernel does not tell are 0. */
 typedef struct CgroupStats {
-        uint64_t cpu_usage_us;
+        uint64_t cpu_usage_ns;
         uint64_t memory_usage_bytes, memory_working_set_bytes, memory_rss_bytes;
+        uint64_t memory_cache_bytes, memory_mapped_bytes;
+        uint64_t memory_inactive_file_bytes, memory_active_file_bytes;
         uint64_t page_faults, major_page_faults;
         uint64_t memory_limit_bytes; /* 0: none */
+        uint64_t swap_usage_bytes;
+        uint64_t swap_limit_bytes; /* besides memory; CGROUP_STATS_UNLIMITED: none */
+
         uint64_t pids;
+        CgroupPressure cpu_pressure, memory_pressure, io_pressure;
+
+        uint64_t cpu_user_ns, cpu_system_ns;
+        uint64_t cpu_periods, cpu_throttled_periods, cpu_throttled_ns;
+        uint64_t cpu_shares, cpu_period_us, cpu_quota_us; /* 0: none */
+        uint64_t memory_max_bytes, memory_kernel_bytes, memory_reservation_bytes;
+        uint64_t memory_failures, oom_kills;
+        uint64_t own_page_faults, own_major_page_faults; /* without groups beneath, if known */
+        uint64_t pids_limit;                             /* 0: none */
 } CgroupStats;
 
 /* --- sandboxes --- */
@@ -268,10 +302,27 @@ void sandbox_stop_container(Sandbox *sandbox, const char *id, uint64_t grace_ms)
 /* Forgets an exited container: record, writable layer, cgroup. */
 void sandbox_remove_container(Sandbox *sandbox, const char *id);
 
+/* --- what is used --- */
+
 /* Of a container, or of the whole pod (id NULL). -ENOENT for what does not run. */
-int sandbox_stats(const Sandbox *sandbox, const char *id, CgroupStats *ret);
+int sandbox_stats(const Sandbox *sandbox, const char *id, CgroupStatsLevel level, CgroupStats *ret);
 /* Of kubepods (QOS_GUARANTEED) or one of its groups. */
-int runtime_qos_stats(const Runtime *runtime, QosClass qos, CgroupStats *ret);
+int runtime_qos_stats(const Runtime *runtime, QosClass qos, CgroupStatsLevel level,
+                      CgroupStats *ret);
+/* Of the whole machine, with the pressure of /proc/pressure. */
+int runtime_machine_stats(const Runtime *runtime, CgroupStatsLevel level, CgroupStats *ret);
+/* Of the daemon's own group; 1: it has none of its own. */
+int runtime_self_stats(const Runtime *runtime, CgroupStatsLevel level, CgroupStats *ret);
+/* The group beneath the mount point, "/kubepods/burstable/pod<uid>[/<id>]"; of the QoS group. To be
+ * freed. */
+char *sandbox_group(const Sandbox *sandbox, const char *id);
+char *runtime_qos_group(const Runtime *runtime, QosClass qos);
+/* When it was made; realtime, 0 if it is unknown. */
+int64_t runtime_qos_since_us(const Runtime *runtime, QosClass qos);
+/* Processes of a container. */
+uint64_t sandbox_processes(const Sandbox *sandbox, const char *id);
+/* What a container wrote is beneath. To be freed. */
+char *runtime_container_dir(const Runtime *runtime, const char *id);
 
 /* --- exec --- */
 

@@ -54,7 +54,7 @@ class Api:
         self.host, self.port, self.dial, self.token = host, port, dial, token
         self.context = None
         if tls:
-            self.context = ssl.create_default_context(cafile=str(ca))
+            self.context = ssl.create_default_context(cafile=str(ca) if ca else None)
             if pair:
                 self.context.load_cert_chain(str(pair.cert), str(pair.key))
 

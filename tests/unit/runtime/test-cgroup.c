@@ -151,12 +151,16 @@ static void test_v1_limits(void **state)
         assert_int_equal(cgroup_apply(tree, "kubepods/podt/c", &c, false, &err), 0);
         expect_file(tree, "memory", "memory.limit_in_bytes", "16777216");
         expect_file(tree, "cpu", "cpu.cfs_period_us", "200000");
-        assert_int_equal(cgroup_stats(tree, "kubepods/podt/c", &stats), 0);
+        assert_int_equal(
+                cgroup_stats(tree, CGROUP_BASE_TREE, "kubepods/podt/c", CGROUP_STATS_ALL, &stats),
+                0);
         assert_int_equal(stats.memory_limit_bytes, 16 << 20);
         assert_int_equal(cgroup_apply(tree, "kubepods/podt/c", &(Resources){ 0 }, true, &err), 0);
         expect_file(tree, "cpu", "cpu.cfs_quota_us", "-1");
         expect_file(tree, "pids", "pids.max", "max");
-        assert_int_equal(cgroup_stats(tree, "kubepods/podt/c", &stats), 0);
+        assert_int_equal(
+                cgroup_stats(tree, CGROUP_BASE_TREE, "kubepods/podt/c", CGROUP_STATS_ALL, &stats),
+                0);
         assert_int_equal(stats.memory_limit_bytes, 0);
         assert_int_equal(cgroup_oom_kills(tree, "kubepods/podt/c"), 0);
         remove_root(tree);

@@ -373,10 +373,10 @@ static void test_streams(void **state)
         s = start(&pod, &box);
         WAIT_FOR(s->state == CONTAINER_RUNNING);
         expect_log(&box, "first");
-        assert_int_equal(sandbox_stats(pod.sandbox, box.id, &stats), 0);
+        assert_int_equal(sandbox_stats(pod.sandbox, box.id, CGROUP_STATS_SUMMARY, &stats), 0);
         assert_true(stats.pids > 0 && stats.memory_usage_bytes > 0);
-        assert_int_equal(sandbox_stats(pod.sandbox, NULL, &stats), 0);
-        assert_true(stats.cpu_usage_us > 0);
+        assert_int_equal(sandbox_stats(pod.sandbox, NULL, CGROUP_STATS_SUMMARY, &stats), 0);
+        assert_true(stats.cpu_usage_ns > 0);
         moved = str_format("%s.1", box.log);
         assert_int_equal(rename(box.log, moved), 0);
         log_fd = open(box.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
@@ -395,7 +395,7 @@ static void test_streams(void **state)
         assert_int_equal(s->exit_code, 2);
         expect_log(&box, "got x");
         assert_false(log_has(&box, "first"));
-        assert_int_equal(sandbox_stats(pod.sandbox, box.id, &stats), -ENOENT);
+        assert_int_equal(sandbox_stats(pod.sandbox, box.id, CGROUP_STATS_BASIC, &stats), -ENOENT);
         close(out[0]);
         down(&pod);
 }
