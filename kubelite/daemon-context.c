@@ -5,6 +5,7 @@
 #include "daemon.h"
 
 #include "api/quantity.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -166,6 +167,18 @@ void daemon_context_refresh(Daemon *d)
         copy_placement(d);
 }
 
+static SecurityModules kernel_modules(void)
+{
+        char enabled[8] = "";
+
+        return (SecurityModules){
+                .apparmor = file_read_line("/sys/module/apparmor/parameters/enabled", enabled,
+                                           sizeof(enabled)) == 0 &&
+                            enabled[0] == 'Y',
+                .selinux = access("/sys/fs/selinux/enforce", F_OK) == 0,
+        };
+}
+
 int daemon_context_init(Daemon *d, KlError **err)
 {
         const KubeletConfig *config = d->config;
@@ -204,6 +217,7 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .allowed_unsafe_sysctls = config->allowed_unsafe_sysctls,
                 .crash_backoff_max_ms = (uint64_t)config->crash_loop_max_period_us / 1000,
         };
+        d->context.modules = kernel_modules();
         if (!d->context.crash_backoff_max_ms)
                 d->context.crash_backoff_max_ms = 300000;
         daemon_context_refresh(d);

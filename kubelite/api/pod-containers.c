@@ -234,6 +234,8 @@ static int decode_container_security(const Decode *d, const Field *container, Se
         KL_TRY(decode_tristate(d, &s, "readOnlyRootFilesystem", &ret->read_only_root_filesystem));
         KL_TRY(field_str(&s, "procMount", d->arena, &ret->proc_mount, d->err));
         KL_TRY(decode_seccomp(d, &s, &ret->seccomp));
+        KL_TRY(decode_apparmor(d, &s, &ret->apparmor));
+        KL_TRY(decode_selinux(d, &s, &ret->selinux_given));
         r = field_object(&s, "capabilities", &caps, d->err);
         if (r != 0)
                 return r < 0 ? r : 0;

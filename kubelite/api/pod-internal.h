@@ -20,6 +20,10 @@ int decode_quantities(const Decode *d, const Field *object, const char *key, Key
 /* restartPolicy of a pod or container; Always where it is absent. */
 int decode_restart_policy(const Decode *d, const Field *owner, RestartPolicy *ret);
 int decode_seccomp(const Decode *d, const Field *security, SeccompProfile *ret);
+int decode_apparmor(const Decode *d, const Field *security, AppArmorProfile *ret);
+int decode_selinux(const Decode *d, const Field *security, bool *ret_given);
+/* Security settings that are none or do not go together. */
+int pod_check_security(const Field *spec, const Pod *pod, KlError **err);
 int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found);
 /* -1 stays where the member is absent. */
 int decode_tristate(const Decode *d, const Field *object, const char *key, int *ret);

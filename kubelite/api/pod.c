@@ -254,6 +254,8 @@ static int decode_security(const Decode *d, const Field *spec, PodSecurity *ret)
                          d->err));
         KL_TRY(decode_groups(d, &s, ret));
         KL_TRY(decode_sysctls(d, &s, ret));
+        KL_TRY(decode_apparmor(d, &s, &ret->apparmor));
+        KL_TRY(decode_selinux(d, &s, &ret->selinux_given));
         return decode_seccomp(d, &s, &ret->seccomp);
 }
 
@@ -497,6 +499,7 @@ static int decode_root(const Decode *d, const Field *root, Pod *pod)
         if (field_object(root, "spec", &spec, d->err) != 0)
                 return field_error(&spec, d->err, "is required");
         KL_TRY(decode_spec(d, &spec, pod));
+        KL_TRY(pod_check_security(&spec, pod, d->err));
         KL_TRY(decode_hash(d, &spec, pod));
         KL_TRY(keep_json(d, root, pod));
         return decode_status(d, root, pod);

@@ -118,6 +118,11 @@ typedef struct SeccompProfile {
         char *localhost_profile;
 } SeccompProfile;
 
+typedef struct AppArmorProfile { /* likewise */
+        char *type;
+        char *localhost_profile; /* the name of a loaded profile */
+} AppArmorProfile;
+
 typedef struct SecurityContext {           /* of a container */
         int64_t run_as_user, run_as_group; /* -1: unset */
         int run_as_non_root;               /* -1: unset */
@@ -127,6 +132,8 @@ typedef struct SecurityContext {           /* of a container */
         char **cap_add, **cap_drop;
         char *proc_mount; /* "Default", "Unmasked", or NULL */
         SeccompProfile seccomp;
+        AppArmorProfile apparmor;
+        bool selinux_given; /* seLinuxOptions */
 } SecurityContext;
 
 typedef enum ContainerKind {
@@ -237,6 +244,8 @@ typedef struct PodSecurity {
         char *fs_group_change_policy;
         KeyValues sysctls;
         SeccompProfile seccomp;
+        AppArmorProfile apparmor;
+        bool selinux_given;
 } PodSecurity;
 
 typedef struct PodCondition {
@@ -311,6 +320,8 @@ Pod *pod_free(Pod *pod);
 KL_DEFINE_CLEANUP(Pod *, pod_free);
 
 const Container *pod_container(const Pod *pod, const char *name);
+/* The container's own, by field or annotation, or else the pod's; type NULL: none. Borrowed. */
+AppArmorProfile pod_apparmor(const Pod *pod, const Container *container);
 const Volume *pod_volume(const Pod *pod, const char *name);
 
 /* CPU in milli, memory and others in units; -1 where not given. */

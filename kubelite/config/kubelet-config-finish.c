@@ -5,6 +5,7 @@
 #include "config/kubelet-config-internal.h"
 
 #include "base/str.h"
+#include "codec/sysctl-names.h"
 
 #include <arpa/inet.h>
 
@@ -199,6 +200,28 @@ static int check_allocatable(const KubeletConfig *config, KlError **err)
         return 0;
 }
 
+/* Upstream's pkg/kubelet/sysctl: what is not a pod's own is not for pods. */
+static int check_sysctls(const KubeletConfig *config, KlError **err)
+{
+        for (char **p = config->allowed_unsafe_sysctls; p && *p; p++) {
+                KL_AUTOFREE char *dotted = strdup(*p);
+
+                if (!dotted)
+                        return kl_error_oom(err);
+                if (!sysctl_pattern_is_valid(*p))
+                        return kl_error(err, -EINVAL, NULL,
+                                        "allowedUnsafeSysctls[%td]: '%s' is no name of a sysctl",
+                                        p - config->allowed_unsafe_sysctls, *p);
+                sysctl_name_to_dots(dotted);
+                if (!sysctl_namespace(dotted))
+                        return kl_error(err, -EINVAL, NULL,
+                                        "allowedUnsafeSysctls[%td]: '%s' is not known to be "
+                                        "namespaced",
+                                        p - config->allowed_unsafe_sysctls, *p);
+        }
+        return 0;
+}
+
 static int check_user_namespaces(const KubeletConfig *config, KlError **err)
 {
         if (config->user_namespace_ids_per_pod % 65536)
@@ -261,6 +284,8 @@ static int check(KubeletConfig *config, KlError **err)
                 r = check_shutdown(config, err);
         if (r >= 0)
                 r = check_user_namespaces(config, err);
+        if (r >= 0)
+                r = check_sysctls(config, err);
         return r;
 }
 

@@ -11,6 +11,7 @@
 #include "api/pod-resources.h"
 #include "base/buf.h"
 #include "base/str.h"
+#include "pod/admit-security.h"
 #include "pod/placement.h"
 #include "pod/preempt.h"
 #include "pod/status.h"
@@ -26,77 +27,14 @@ static int refuse(Admission *ret, const char *reason, char *message)
         return 1;
 }
 
-/* pkg/kubelet/sysctl/safe_sysctls.go */
-static bool sysctl_is_safe(const char *name)
+/* What admit-security.c says. */
+static int admit_by(int (*judge)(const PodContext *, const Pod *, const char **, char **),
+                    const PodContext *context, const Pod *pod, Admission *ret)
 {
-        static const char *const safe[] = {
-                "kernel.shm_rmid_forced",
-                "net.ipv4.ip_local_port_range",
-                "net.ipv4.tcp_syncookies",
-                "net.ipv4.ping_group_range",
-                "net.ipv4.ip_unprivileged_port_start",
-                "net.ipv4.ip_local_reserved_ports",
-                "net.ipv4.tcp_keepalive_time",
-                "net.ipv4.tcp_keepalive_intvl",
-                "net.ipv4.tcp_keepalive_probes",
-                "net.ipv4.tcp_fin_timeout",
-                "net.ipv4.tcp_rmem",
-                "net.ipv4.tcp_wmem",
-        };
+        const char *reason = NULL;
+        char *message = NULL;
 
-        for (size_t i = 0; i < ELEMENTS(safe); i++)
-                if (strcmp(name, safe[i]) == 0)
-                        return true;
-        return false;
-}
-
-/* "kernel.msg*" matches by prefix, others whole. */
-static bool sysctl_is_allowed(char *const *patterns, const char *name)
-{
-        for (; patterns && *patterns; patterns++) {
-                size_t n = strlen(*patterns);
-
-                if (n && (*patterns)[n - 1] == '*' ? strncmp(*patterns, name, n - 1) == 0
-                                                   : strcmp(*patterns, name) == 0)
-                        return true;
-        }
-        return false;
-}
-
-static const char *sysctl_namespace_conflict(const Pod *pod, const char *name)
-{
-        bool ipc = str_starts(name, "kernel.shm") || str_starts(name, "kernel.msg") ||
-                   str_starts(name, "kernel.sem") || str_starts(name, "fs.mqueue.");
-
-        if (ipc && pod->host_ipc)
-                return "ipc namespace";
-        return str_starts(name, "net.") && pod->host_network ? "net namespace" : NULL;
-}
-
-static int admit_sysctls(const PodContext *context, const Pod *pod, Admission *ret)
-{
-        const KeyValues *list = &pod->security.sysctls;
-
-        for (size_t i = 0; i < list->n; i++) {
-                KL_AUTOFREE char *name = strdup(list->items[i].key);
-                const char *conflict;
-
-                for (char *p = name; p && *p; p++)
-                        if (*p == '/')
-                                *p = '.';
-                if (!name || (!sysctl_is_safe(name) &&
-                              !sysctl_is_allowed(context->allowed_unsafe_sysctls, name)))
-                        return refuse(ret, "SysctlForbidden",
-                                      str_format("forbidden sysctl: \"%s\" not allowlisted",
-                                                 list->items[i].key));
-                conflict = sysctl_namespace_conflict(pod, name);
-                if (conflict)
-                        return refuse(ret, "SysctlForbidden",
-                                      str_format("forbidden sysctl: \"%s\" not allowed with host "
-                                                 "%s enabled",
-                                                 list->items[i].key, conflict));
-        }
-        return 0;
+        return judge(context, pod, &reason, &message) ? refuse(ret, reason, message) : 0;
 }
 
 /* --- pressure --- */
@@ -290,12 +228,12 @@ int pod_admit(const PodContext *context, const Pod *pod, const Pod *const *other
         int r;
 
         *ret = (Admission){ 0 };
-        if (admit_pressure(context, pod, ret) || admit_sysctls(context, pod, ret) ||
+        if (admit_pressure(context, pod, ret) || admit_by(admit_sysctls, context, pod, ret) ||
             admit_system(pod, ret))
                 return 1;
         r = admit_fit(&fit, ret);
         free(fit.message);
-        return r;
+        return r ? r : admit_by(admit_modules, context, pod, ret);
 }
 
 void admission_deinit(Admission *admission)

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/str.h"
+#include "codec/sysctl-names.h"
 #include "pod/environment.h"
 #include "pod/status.h"
 
@@ -99,9 +100,15 @@ int compile_sandbox(const PodContext *context, const Pod *pod, const char *id, u
         if (!sysctls)
                 return kl_error_oom(err);
         KL_TRY(files_hostname(pod, context->dns.cluster_domain, &hostname, &domain, err));
-        for (size_t i = 0; i < pod->security.sysctls.n; i++)
-                sysctls[i] = (Sysctl){ pod->security.sysctls.items[i].key,
-                                       pod->security.sysctls.items[i].value };
+        for (size_t i = 0; i < pod->security.sysctls.n; i++) {
+                char *name = arena_strdup(arena, pod->security.sysctls.items[i].key);
+
+                if (!name)
+                        return kl_error_oom(err);
+                sysctl_name_to_dots(name);
+                sysctl_name_to_path(name);
+                sysctls[i] = (Sysctl){ name, pod->security.sysctls.items[i].value };
+        }
         *ret = (SandboxSpec){
                 .id = id,
                 .pod_uid = pod->uid,

@@ -29,6 +29,11 @@ typedef enum NodePressure {
         NODE_PRESSURES,
 } NodePressure;
 
+/* Which the kernel has. */
+typedef struct SecurityModules {
+        bool apparmor, selinux;
+} SecurityModules;
+
 /*
  * What every pod of this node is run with: the rooms below, and the node's settings. One per
  * daemon, made by main; the pod room borrows it. Pointers to rooms are NULL only where noted.
@@ -67,6 +72,7 @@ typedef struct PodContext {
         uint64_t hugepage_sizes[HUGEPAGES_MAX];
         size_t n_hugepage_sizes;
         char *const *allowed_unsafe_sysctls;
+        SecurityModules modules;
         KeyValues node_labels;
         const NodeTaint *node_taints;
         size_t n_node_taints;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a container finds around it, looked at from the inside."""
 
+import json
 import os
 import re
 import subprocess
@@ -92,16 +93,71 @@ def test_seccomp(node):
     assert "Seccomp:\t2" in allowed.out and "unshared" in allowed.out
 
 
-def test_seccomp_profile_that_is_missing_is_not_unconfined(node):
-    for profile in ("nope.json", "", "../../etc/passwd", "/etc/passwd"):
+def test_seccomp_profile_that_is_none_is_not_unconfined(node):
+    """CVE-2023-2431: missing, empty, damaged, no file, outside of the node's directory, without a name."""
+    directory = node.dir / "root" / "seccomp"
+    directory.mkdir(exist_ok=True)
+    (directory / "empty.json").touch()
+    (directory / "damaged.json").write_text("{")
+    (directory / "list.json").write_text("[]")
+    (directory / "action.json").write_text('{"defaultAction": "SCMP_ACT_SOMETHING"}')
+    (directory / "directory.json").mkdir()
+    os.mkfifo(directory / "fifo.json")
+    (directory / "out.json").symlink_to("/proc/self/environ")
+    for profile in ("nope.json", *sorted(p.name for p in directory.iterdir())):
         context = {"seccompProfile": {"type": "Localhost", "localhostProfile": profile}}
         name = start(node, "echo ran", container={"securityContext": context})
-        if profile:
-            assert waiting(node, name)["reason"].startswith("CreateContainer")
-        else:
-            eventually(lambda: f"{name}.yaml" in node.log() or phase(node, name), 10, "the verdict")
-            assert node.cli("logs", f"{name}-{node.name}", "c", check=False).stdout == ""
+        details = waiting(node, name)
+        assert details["reason"] == "CreateContainerError" and profile in details["message"], details
+    for profile in ("", "../../etc/passwd", "/etc/passwd"):
+        context = {"seccompProfile": {"type": "Localhost", "localhostProfile": profile}}
+        name = start(node, "echo ran", container={"securityContext": context})
+        eventually(lambda: f"{name}.yaml' is not used" in node.log(), 20, "the verdict")
+        assert phase(node, name) is None
+        node.remove_manifest(name)
+
+
+def test_seccomp_default():
+    """seccompDefault: what names no profile has the runtime's; Unconfined has none."""
+    line = "grep Seccomp: /proc/self/status"
+    with NetNs() as netns, Node("sec", netns=netns, config={"seccompDefault": True}) as n:
+        n.import_image(images.busybox(), IMAGE)
+        assert inside(n, line).out == "Seccomp:\t2\n"
+        assert inside(n, line, securityContext={"seccompProfile": {"type": "Unconfined"}}).out == "Seccomp:\t0\n"
+
+
+def test_seccomp_profile_of_the_nodes_own(node):
+    directory = node.dir / "root" / "seccomp" / "profiles"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "no-mkdir.json").write_text(json.dumps({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}))
+    profile = {"seccompProfile": {"type": "Localhost", "localhostProfile": "profiles/no-mkdir.json"}}
+    for where in ({"securityContext": profile}, {"container": {"securityContext": profile}}):
+        found = inside(node, "mkdir /x; touch /y && echo touched", **where)
+        assert "Operation not permitted" in found.err and found.out == "touched\n"
+
+
+def test_apparmor_that_the_kernel_has_not_is_refused(node):
+    """By field and by annotation; Unconfined wants nothing."""
+    if Path("/sys/module/apparmor/parameters/enabled").exists():
+        build.skip_for_kernel("this one has AppArmor")
+    profiles = ({"type": "RuntimeDefault"}, {"type": "Localhost", "localhostProfile": "x"})
+    for profile in profiles:
+        for where in ("securityContext", "container"):
+            context = {"appArmorProfile": profile}
+            more = {"securityContext": context} if where == "securityContext" else {"container": {"securityContext": context}}
+            name = start(node, "echo ran", **more)
+            eventually(lambda: phase(node, name) == "Failed", 20, "the rejection")
+            status = node.cli_json("inspect", f"{name}-{node.name}")["status"]
+            assert status["reason"] == "AppArmor"
+            assert "Cannot enforce AppArmor: AppArmor is not enabled on the host" in status["message"]
             node.remove_manifest(name)
+    assert inside(node, "echo ran", securityContext={"appArmorProfile": {"type": "Unconfined"}}).out == "ran\n"
+    annotated = pods.pod("annotated", pods.container("c", IMAGE, "echo ran", imagePullPolicy="Never"), restartPolicy="Never",
+                         annotations={"container.apparmor.security.beta.kubernetes.io/c": "localhost/x"})
+    node.add_manifest("annotated", annotated)
+    eventually(lambda: phase(node, "annotated") == "Failed", 20, "the rejection")
+    node.remove_manifest("annotated")
 
 
 # -- /proc and /sys -------------------------------------------------------------------------------------------------------
@@ -156,6 +212,58 @@ def namespaces_of(found):
 NAMESPACES = "cd /proc/self/ns; for n in net ipc uts pid mnt cgroup user; do echo $n '->' $(readlink $n); done; ps | wc -l; id -u"
 
 
+def test_groups(node):
+    """The image's, the pod's and the volume's, merged or strict; as they are in the status."""
+    context = {"runAsUser": 1000, "supplementalGroups": [4000], "fsGroup": 5000}
+    cases = {None: ("1000", "2000", "4000", "5000"), "Merge": ("1000", "2000", "4000", "5000"), "Strict": ("1000", "4000", "5000")}
+    for policy, wanted in cases.items():
+        found = inside(node, "id -G; stat -c '%g %a' /v; touch /v/x; stat -c %g /v/x",
+                       securityContext={**context, **({"supplementalGroupsPolicy": policy} if policy else {})},
+                       container={"volumeMounts": [{"name": "v", "mountPath": "/v"}]}, volumes=[{"name": "v", "emptyDir": {}}])
+        assert sorted(found.lines[0].split()) == sorted(wanted), policy
+        assert found.lines[1:] == ["5000 2777", "5000"]
+        user = found.shown["status"]["containerStatuses"][0]["user"]["linux"]
+        assert (user["uid"], user["gid"], sorted(user["supplementalGroups"])) == (1000, 1000, sorted(map(int, wanted)))
+
+
+def test_capabilities_of_any_spelling(node):
+    """ALL is all, in any case; a prefix is allowed; what is no capability is refused."""
+    for drop in ("ALL", "all", "All"):
+        found = inside(node, "grep Cap /proc/self/status", container={"securityContext": {"capabilities": {
+            "drop": [drop], "add": ["CAP_NET_ADMIN", "chown"]}}})
+        assert capabilities(found)["Bnd"] == 1 << 12 | 1
+    everything = capabilities(inside(node, "grep Cap /proc/self/status", container={"securityContext": {
+        "capabilities": {"add": ["all"], "drop": ["SYS_TIME"]}}}))
+    assert everything["Eff"] & DEFAULT_CAPABILITIES == DEFAULT_CAPABILITIES and everything["Eff"] & 1 << 21
+    assert not everything["Eff"] & 1 << 25 and everything["Inh"] == 0
+    details = waiting(node, start(node, "echo ran", container={"securityContext": {"capabilities": {"add": ["NO_SUCH"]}}}))
+    assert details["reason"].startswith("CreateContainer") and "NO_SUCH" in details["message"]
+
+
+def test_settings_that_do_not_go_together_are_refused(node):
+    """With upstream's words and the field's path; nothing of such a pod is made."""
+    cases = [({"container": {"securityContext": {"allowPrivilegeEscalation": False, "privileged": True}}},
+              "spec.containers[0].securityContext: Invalid value: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"),
+             ({"container": {"securityContext": {"procMount": "Unmasked"}}}, "`hostUsers` must be false to use `Unmasked`"),
+             ({"hostPID": True, "shareProcessNamespace": True}, "ShareProcessNamespace and HostPID cannot both be enabled")]
+    for more, text in cases:
+        name = start(node, "echo ran", **more)
+        eventually(lambda: text in node.log(), 20, text)
+        assert phase(node, name) is None
+        node.remove_manifest(name)
+
+
+def test_who_runs_is_judged_again_at_restarts(node):
+    """CVE-2019-11245: the second run is as the first, and one as root stays refused."""
+    image = imported(node, images.busybox().with_(user="1000"), "again")
+    for context, uid in (({"runAsNonRoot": True}, "1000"), ({"runAsUser": 1234, "runAsNonRoot": True}, "1234")):
+        name = start(node, "id -u; exit 1", image, container={"securityContext": context}, restartPolicy="OnFailure")
+        shown = lambda: node.cli_json("inspect", f"{name}-{node.name}")  # noqa: E731
+        eventually(lambda: pods.status_of(shown()).get("restartCount", 0) >= 1
+                   and node.cli("logs", f"{name}-{node.name}", "c", check=False).stdout == f"{uid}\n", 30, "the second run")
+        node.remove_manifest(name)
+
+
 def test_namespaces(node):
     host = {n: re.search(r"\d+", os.readlink(f"/proc/self/ns/{n}"))[0] for n in ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")}
     own = namespaces_of(inside(node, NAMESPACES))
@@ -208,12 +316,25 @@ def test_read_only_root(node):
 
 
 def test_sysctls(node):
-    safe = [{"name": "net.ipv4.ip_local_port_range", "value": "20000 30000"}, {"name": "kernel.shm_rmid_forced", "value": "1"},
+    safe = [{"name": "net/ipv4/tcp_syncookies", "value": "0"}, {"name": "net.ipv4.ip_local_port_range", "value": "20000 30000"}, {"name": "kernel.shm_rmid_forced", "value": "1"},
             {"name": "net/core/somaxconn", "value": "77"}, {"name": "kernel.msgmax", "value": "1234"}]
-    found = inside(node, "cd /proc/sys; cat net/ipv4/ip_local_port_range kernel/shm_rmid_forced net/core/somaxconn kernel/msgmax "
+    found = inside(node, "cd /proc/sys; cat net/ipv4/ip_local_port_range kernel/shm_rmid_forced net/core/somaxconn kernel/msgmax net/ipv4/tcp_syncookies "
                          "net/ipv4/ip_unprivileged_port_start net/ipv4/ping_group_range",
                    securityContext={"sysctls": safe})
-    assert [line.split() for line in found.lines] == [["20000", "30000"], ["1"], ["77"], ["1234"], ["0"], ["0", "2147483647"]]
+    assert [line.split() for line in found.lines] == [["20000", "30000"], ["1"], ["77"], ["1234"], ["0"], ["0"], ["0", "2147483647"]]
+
+
+def test_sysctls_that_are_not_the_pods_own_are_forbidden(node):
+    cases = {"kernel.core_uses_pid": ({}, 'forbidden sysctl: "kernel.core_uses_pid" not allowlisted'),
+             "kernel/core_uses_pid": ({}, 'forbidden sysctl: "kernel.core_uses_pid" not allowlisted'),
+             "kernel.shm_rmid_forced": ({"hostIPC": True}, 'forbidden sysctl: "kernel.shm_rmid_forced" not allowed with host ipc enabled'),
+             "net/ipv4/tcp_rmem": ({"hostNetwork": True}, 'forbidden sysctl: "net.ipv4.tcp_rmem" not allowed with host net enabled')}
+    for key, (more, text) in cases.items():
+        name = start(node, "echo ran", securityContext={"sysctls": [{"name": key, "value": "1"}]}, **more)
+        eventually(lambda: phase(node, name) == "Failed", 20, "the rejection")
+        status = node.cli_json("inspect", f"{name}-{node.name}")["status"]
+        assert status["reason"] == "SysctlForbidden" and text in status["message"]
+        node.remove_manifest(name)
 
 
 @pytest.mark.parametrize("name, value", [

@@ -212,3 +212,11 @@ def test_objects_and_the_nodes_word(fake_api, make_node):
     ended = pods.run(fake_api.admin, p, lambda found: pods.phase(found) == "Failed")
     assert pods.state_of(ended)[1]["exitCode"] == 5
     assert node.cli("logs", "p", "c").stdout == "120 400\n"
+
+
+@pytest.mark.parametrize("field", ["hostNetwork", "hostPID", "hostIPC"])
+def test_the_hosts_namespaces_do_not_go_with_it(node, field):
+    name = start(node, "echo ran", hostUsers=False, **{field: True})
+    eventually(lambda: f"spec.{field}: Forbidden: when `hostUsers` is false" in node.log(), 20, "the refusal")
+    assert phase(node, name) is None
+    node.remove_manifest(name)

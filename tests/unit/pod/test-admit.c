@@ -213,8 +213,7 @@ static void test_sysctls(void **state)
                 { C "  hostIPC: true\n"
                     "  securityContext: {sysctls: [{name: kernel.shmmax, value: '1'}]}\n",
                   "SysctlForbidden",
-                  "forbidden sysctl: \"kernel.shmmax\" not allowed with host ipc namespace "
-                  "enabled" },
+                  "forbidden sysctl: \"kernel.shmmax\" not allowed with host ipc enabled" },
                 { C "  securityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: "
                     "'1'}]}\n",
                   NULL, NULL },
