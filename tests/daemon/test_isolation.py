@@ -378,7 +378,7 @@ USERS = {  # image USER -> (uid, gid) or a text of the error
     "": (0, 0), "0": (0, 0), "0:0": (0, 0), "1000": (1000, 1000), "app": (1000, 1000), "app:extra": (1000, 2000),
     "app:77": (1000, 77), "77:app": (77, 1000), "4000": (4000, 0), "nobody": (65534, 65534),
     "nosuch": "nosuch", "app:nosuch": "nosuch", "4294967296": "4294967296", "-1": "-1",
-    "99999999999999999999": "99999999999999999999", "+0": "+0", ":": None, "app:": None, "1:2:3": "2:3",
+    "99999999999999999999": "99999999999999999999", "2147483648": "2147483648", "0:4294967296": "4294967296", "+0": "+0", ":": None, "app:": None, "1:2:3": "2:3",
 }
 
 
@@ -410,6 +410,13 @@ def test_endless_user_files(node):
     for kind, layer in kinds.items():
         image = imported(node, images.busybox().with_(layers=[layer], user="daemon"), f"users-{kind}")
         name = start(node, "id -u", image)
+        eventually(lambda: phase(node, name) in ("Failed", "Succeeded") or refused(node, name), 30, kind)
+        assert node.cli("logs", f"{name}-{node.name}", "c", check=False).stdout == "", kind
+        node.remove_manifest(name)
+    for kind, layer in {"fifo": images.Layer().whiteout("etc/group").fifo("etc/group"),
+                        "line": images.Layer().file("etc/group", "extra:x:" + "9" * (3 << 20))}.items():
+        image = imported(node, images.busybox().with_(layers=[layer], user="app:extra"), f"groups-{kind}")
+        name = start(node, "id -g", image)
         eventually(lambda: phase(node, name) in ("Failed", "Succeeded") or refused(node, name), 30, kind)
         assert node.cli("logs", f"{name}-{node.name}", "c", check=False).stdout == "", kind
         node.remove_manifest(name)
