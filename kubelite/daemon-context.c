@@ -196,6 +196,7 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .objects = d->objects,
                 .services = d->services,
                 .events = d->events,
+                .prober = d->prober,
                 .api = d->api,
                 .node_name = d->name,
                 .root_dir = d->flags->root_dir,

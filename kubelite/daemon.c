@@ -279,7 +279,10 @@ static int start_pods(Daemon *d, KlError **err)
                 .workers = (unsigned int)d->config->container_log_max_workers,
                 .interval_ms = (uint64_t)d->config->container_log_monitor_interval_us / 1000,
         };
+        char version[KUBERNETES_VERSION_SIZE];
 
+        kubernetes_version(KUBERNETES_VERSION_FILE, version);
+        KL_TRY(prober_new(d->loop, version, &d->prober, err));
         if (d->api)
                 KL_TRY(services_new(d->api, on_room_changed, d, &d->services, err));
         KL_TRY(object_cache_new(d->loop, d->api, &d->objects, err));
@@ -340,6 +343,7 @@ static void daemon_deinit(Daemon *d)
         d->pods = NULL;
         stats_free(d->stats);
         log_tidy_free(d->log_tidy);
+        prober_free(d->prober);
         volumes_free(d->volumes);
         object_cache_free(d->objects);
         services_free(d->services);

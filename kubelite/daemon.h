@@ -43,6 +43,7 @@ typedef struct Daemon {
         Services *services;
         Volumes *volumes;
         LogTidy *log_tidy;
+        Prober *prober;
         PodManager *pods;
         StatsOptions stats_options;
         Stats *stats;

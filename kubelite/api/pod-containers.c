@@ -367,17 +367,6 @@ static int decode_restart(const Decode *d, const Field *f, Container *c)
         return decode_restart_rules(d, f, c);
 }
 
-static void decode_probes(const Field *f, Container *c)
-{
-        Field probe = field_get(f, "readinessProbe");
-
-        c->has_readiness_probe = field_present(&probe);
-        probe = field_get(f, "livenessProbe");
-        c->has_liveness_probe = field_present(&probe);
-        probe = field_get(f, "startupProbe");
-        c->has_startup_probe = field_present(&probe);
-}
-
 static int decode_container(const Decode *d, const Field *f, const Pod *pod, Container *c)
 {
         Field name = field_get(f, "name"), resources = field_get(f, "resources");
@@ -403,7 +392,7 @@ static int decode_container(const Decode *d, const Field *f, const Pod *pod, Con
         KL_TRY(decode_pull_policy(d, f, c));
         KL_TRY(decode_termination(d, f, c));
         KL_TRY(decode_restart(d, f, c));
-        decode_probes(f, c);
+        KL_TRY(decode_probes_and_hooks(d, f, pod, c));
         /* Upstream restarts a container of a running pod when its image changed, for nothing else.
          */
         c->hash = arena_format(d->arena, "%08x%08x", hash_fnv32(c->name, strlen(c->name)),

@@ -14,6 +14,8 @@ typedef struct Decode {
 int decode_containers(const Decode *d, const Field *spec, Pod *pod);
 int decode_volumes(const Decode *d, const Field *spec, Pod *pod);
 int decode_placement(const Decode *d, const Field *spec, Pod *pod);
+/* The container's ports, kind and the pod's grace period are known by then. */
+int decode_probes_and_hooks(const Decode *d, const Field *container, const Pod *pod, Container *c);
 
 int decode_key_values(const Decode *d, const Field *object, const char *key, KeyValues *ret);
 int decode_quantities(const Decode *d, const Field *object, const char *key, KeyValues *ret);

@@ -2,6 +2,7 @@
 #ifndef KUBELITE_API_POD_H
 #define KUBELITE_API_POD_H
 
+#include "api/pod-probes.h"
 #include "base/arena.h"
 #include "base/error.h"
 #include "codec/value.h"
@@ -165,7 +166,8 @@ typedef struct Container {
         char *termination_message_path;
         bool termination_fallback_to_logs;
         bool stdin_open, stdin_once, tty;
-        bool has_readiness_probe, has_startup_probe, has_liveness_probe;
+        Probe *probes[PROBE_KINDS]; /* NULL: none */
+        Lifecycle lifecycle;
         char *target_container; /* ephemeral */
         char *hash;             /* 16 hex over the container's spec: a change means a restart */
 } Container;

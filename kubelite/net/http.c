@@ -355,6 +355,14 @@ size_t http_client_links(const HttpClient *client)
         return client->n_links;
 }
 
+bool http_client_is_connected(const HttpClient *client)
+{
+        list_for_each (link, &client->links, HttpLink, list)
+                if (link->open && !link->dead)
+                        return true;
+        return false;
+}
+
 /* --- requests --- */
 
 static const char *put_text(char **at, const char *text)

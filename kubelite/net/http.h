@@ -50,6 +50,8 @@ KL_DEFINE_CLEANUP(HttpClient *, http_client_free);
 void http_client_set_tls(HttpClient *client, TlsContext *tls);
 /* Connections there are, for tests and metrics. */
 size_t http_client_links(const HttpClient *client);
+/* Whether any of them is open, not still on its way. */
+bool http_client_is_connected(const HttpClient *client);
 
 typedef enum HttpClass { HTTP_CRITICAL, HTTP_NORMAL, HTTP_WATCH, HTTP_CLASSES } HttpClass;
 

@@ -513,7 +513,8 @@ static int session_error(TlsSession *s, int ret, const char *what, KlError **err
         case SSL_R_WRONG_VERSION_NUMBER:
         case SSL_R_HTTP_REQUEST:
                 ERR_clear_error();
-                return kl_error(err, -EPROTO, NULL, "%s: the server does not speak TLS", what);
+                return kl_error(err, -EPROTO, TLS_REASON_PLAIN, "%s: the server does not speak TLS",
+                                what);
         case SSL_R_TLSV1_ALERT_UNKNOWN_CA:
         case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
         case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:

@@ -18,6 +18,8 @@ typedef struct TlsContext TlsContext;
 typedef struct TlsSession TlsSession;
 
 #define TLS_PEM_MAX (1U << 20)
+/* Reason of the error of a handshake with a server that speaks something else. */
+#define TLS_REASON_PLAIN "NotTLS"
 
 typedef struct TlsSpec {
         const char *ca_pem;               /* NULL: the system's authorities */

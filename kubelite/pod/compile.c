@@ -458,7 +458,9 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .tty = c->tty,
                 .stdin_open = c->stdin_open,
                 .stdin_once = c->stdin_once,
-                .stop_signal = in->image->stop_signal,
+                .stop_signal = in->container->lifecycle.stop_signal
+                                       ? in->container->lifecycle.stop_signal
+                                       : in->image->stop_signal,
                 .log_path =
                         compile_log_path(in->context, in->pod, c->name, in->attempt, out->arena),
                 .log_max_bytes = in->context->log_max_bytes,

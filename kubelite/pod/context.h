@@ -10,6 +10,7 @@
 #include "pod/files.h"
 #include "pod/log-tidy.h"
 #include "pod/services.h"
+#include "probe/probe.h"
 #include "runtime/runtime.h"
 #include "volume/volume.h"
 
@@ -46,6 +47,7 @@ typedef struct PodContext {
         Volumes *volumes;
         ObjectCache *objects;
         EventRecorder *events;
+        Prober *prober;
         Services *services; /* NULL on a standalone node */
         ApiClient *api;     /* NULL on a standalone node */
 

@@ -27,6 +27,12 @@ static bool is_alive(const PlanContainer *c)
         return c->run == RUN_STARTING || c->run == RUN_RUNNING || c->run == RUN_STOPPING;
 }
 
+/* It has a process that can be told to stop. */
+static bool is_stoppable(const PlanContainer *c)
+{
+        return c->run == RUN_RUNNING || (c->run == RUN_STARTING && c->in_post_start);
+}
+
 static RestartPolicy policy_of(const PlanInput *in, const PlanContainer *c)
 {
         if (c->own_policy)
@@ -113,7 +119,7 @@ static bool plan_stop_containers(const PlanInput *in, Plan *plan)
                 if (c->sidecar)
                         continue;
                 others = true;
-                if (c->run == RUN_RUNNING)
+                if (is_stoppable(c))
                         plan_add(plan, ACTION_STOP, i);
         }
         if (others || !alive)
@@ -123,7 +129,7 @@ static bool plan_stop_containers(const PlanInput *in, Plan *plan)
 
                 if (!is_alive(c))
                         continue;
-                if (c->run == RUN_RUNNING)
+                if (is_stoppable(c))
                         plan_add(plan, ACTION_STOP, i);
                 break;
         }
@@ -183,8 +189,8 @@ static bool plan_image(const PlanInput *in, Plan *plan, size_t i)
         return c->image == IMAGE_READY;
 }
 
-/* A container that should run and does not. */
-static void plan_start(const PlanInput *in, Plan *plan, size_t i)
+/* A container that should run and does not; held: not yet. True when its start is on its way. */
+static bool plan_start(const PlanInput *in, Plan *plan, size_t i, bool held)
 {
         const PlanContainer *c = &in->containers[i];
 
@@ -192,10 +198,11 @@ static void plan_start(const PlanInput *in, Plan *plan, size_t i)
                 plan_wake(plan, c->start_retry_ms);
                 if (c->run == RUN_EXITED)
                         plan_add(plan, ACTION_REPORT_BACKOFF, i);
-                return;
+                return false;
         }
-        if (plan_image(in, plan, i) && sandbox_usable(in))
+        if (plan_image(in, plan, i) && sandbox_usable(in) && !held)
                 plan_add(plan, ACTION_START, i);
+        return c->image != IMAGE_FAILED;
 }
 
 /* The furthest init container that ran in this sandbox: those before it were passed. */
@@ -215,7 +222,7 @@ static size_t init_reached(const PlanInput *in)
 static bool init_passed(const PlanContainer *c)
 {
         if (c->sidecar)
-                return c->run == RUN_RUNNING;
+                return c->run == RUN_RUNNING && !c->starting_up;
         return c->run == RUN_EXITED && c->exit_code == 0 && !c->earlier;
 }
 
@@ -232,24 +239,27 @@ static bool plan_init(const PlanInput *in, Plan *plan)
 
                 if (c->kind != CONTAINER_INIT)
                         continue;
-                if (c->run == RUN_RUNNING && c->outdated && c->sidecar)
+                if (c->run == RUN_RUNNING && (c->outdated || c->unhealthy) && c->sidecar)
                         plan_add(plan, ACTION_STOP, i);
                 if (!is_alive(c) && (c->sidecar || (!behind && !init_passed(c))))
-                        plan_start(in, plan, i);
+                        plan_start(in, plan, i, false);
                 if (!behind && !init_passed(c))
                         return false;
         }
         return true;
 }
 
-static void plan_main(const PlanInput *in, Plan *plan, size_t i)
+/* True when the containers behind it wait: its postStart hook comes first, or runs. */
+static bool plan_main(const PlanInput *in, Plan *plan, size_t i, bool held)
 {
         const PlanContainer *c = &in->containers[i];
+        bool starting = c->run == RUN_STARTING;
 
-        if (c->run == RUN_RUNNING && c->outdated && c->kind == CONTAINER_MAIN)
+        if (c->run == RUN_RUNNING && (c->outdated || c->unhealthy) && c->kind == CONTAINER_MAIN)
                 plan_add(plan, ACTION_STOP, i);
         if (c->run == RUN_NONE || (c->run == RUN_EXITED && pod_plan_restarts(in, c)))
-                plan_start(in, plan, i);
+                starting = plan_start(in, plan, i, held);
+        return starting && c->post_start_pending;
 }
 
 /* Nobody is asked nicely, and nothing is kept but the sandbox and the volumes (KEP-5532). */
@@ -263,7 +273,7 @@ static void plan_restart_all(const PlanInput *in, Plan *plan)
                 if (c->kind == CONTAINER_EPHEMERAL || !is_alive(c))
                         continue;
                 alive = true;
-                if (c->run == RUN_RUNNING)
+                if (is_stoppable(c))
                         plan_add(plan, ACTION_KILL, i);
         }
         if (!alive)
@@ -290,9 +300,11 @@ static void plan_sandbox(const PlanInput *in, Plan *plan)
 /* Ephemeral containers start whatever becomes of the init containers. */
 static void plan_containers(const PlanInput *in, Plan *plan)
 {
+        bool held = false;
+
         for (size_t i = 0; i < in->n_containers; i++)
                 if (in->containers[i].kind == CONTAINER_EPHEMERAL)
-                        plan_main(in, plan, i);
+                        plan_main(in, plan, i, false);
         if (restarts_all(in)) {
                 plan_restart_all(in, plan);
                 return;
@@ -301,7 +313,7 @@ static void plan_containers(const PlanInput *in, Plan *plan)
                 return;
         for (size_t i = 0; i < in->n_containers; i++)
                 if (in->containers[i].kind == CONTAINER_MAIN)
-                        plan_main(in, plan, i);
+                        held |= plan_main(in, plan, i, held);
 }
 
 void pod_plan(const PlanInput *in, Plan *ret)

@@ -52,8 +52,12 @@ typedef struct PlanContainer {
         ContainerKind kind;
         bool sidecar;
         RunState run;
-        bool outdated; /* runs another image than the spec says now */
-        bool earlier;  /* exited, in a sandbox before the current one */
+        bool outdated;           /* runs another image than the spec says now */
+        bool unhealthy;          /* its liveness or startup probe failed */
+        bool starting_up;        /* its startup probe has not succeeded yet */
+        bool post_start_pending; /* it has a postStart hook that is not over in this run */
+        bool in_post_start;      /* … and that runs beside its process */
+        bool earlier;            /* exited, in a sandbox before the current one */
         bool own_policy;
         RestartPolicy policy; /* instead of the pod's */
         int exit_code;        /* of the last exit */

@@ -18,7 +18,6 @@
 
 #define CRASH_BACKOFF_MIN_MS 10000
 #define CONFIG_RETRY_MS 10000
-#define GRACE_MIN_S 2
 
 WorkContainer *worker_container(PodWorker *w, const char *name)
 {
@@ -57,6 +56,9 @@ void worker_container_free(PodWorker *w, WorkContainer *c)
         if (!c)
                 return;
         worker_cancel_pull(c);
+        worker_hooks_end(c);
+        worker_probes_stop(c);
+        free(c->hook_error);
         release_image(w, c);
         run_record_clear(&c->view.current);
         run_record_clear(&c->view.last);
@@ -97,7 +99,8 @@ static void backoff_wait(PodWorker *w, WorkContainer *c)
 
 static void backoff_next(PodWorker *w, WorkContainer *c)
 {
-        if (c->view.run != RUN_EXITED)
+        /* Upstream counts a run that it ended for its probe only when there was one before. */
+        if (c->view.run != RUN_EXITED || (c->ended_by_probe && !c->view.last.id))
                 return;
         if (!c->crash_backoff_ms || backoff_expired(w, c))
                 c->crash_backoff_ms = CRASH_BACKOFF_MIN_MS;
@@ -343,29 +346,37 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
         c->view.run = RUN_STARTING;
         c->config_error = false;
         c->outdated = false;
+        c->announced = c->post_start_over = c->pre_stop_over = c->ended_by_probe = false;
+        free(c->hook_error);
+        c->hook_error = NULL;
         set_waiting(c, NULL, NULL);
 }
 
 /* --- stop --- */
 
-static int64_t stop_grace_s(const PodWorker *w)
+static int64_t stop_grace_s(const PodWorker *w, const WorkContainer *c)
 {
         int64_t grace = w->terminating && w->grace_s >= 0 ? w->grace_s : w->pod->grace_s;
+        ProbeKind kind;
 
         if (w->ended && w->end_grace_s >= 0 && w->end_grace_s < grace)
                 grace = w->end_grace_s;
-        return grace < GRACE_MIN_S ? GRACE_MIN_S : grace;
+        if (!worker_is_ending(w) && worker_probe_failed(c, &kind) && c->view.spec->probes[kind] &&
+            c->view.spec->probes[kind]->grace_s >= 0)
+                return c->view.spec->probes[kind]->grace_s;
+        return grace;
 }
 
 void worker_stop_container(PodWorker *w, WorkContainer *c)
 {
-        if (c->outdated && !w->terminating)
-                worker_event(w, c, EVENT_NORMAL, "Killing",
-                             "Container %s definition changed, will be restarted", c->name);
-        else
-                worker_event(w, c, EVENT_NORMAL, "Killing", "Stopping container %s", c->name);
-        c->view.run = RUN_STOPPING;
-        sandbox_stop_container(w->sandbox, c->view.current.id, (uint64_t)stop_grace_s(w) * 1000);
+        char text[512];
+        ProbeKind kind;
+
+        worker_stop_text(w, c, text, sizeof(text));
+        worker_event(w, c, EVENT_NORMAL, "Killing", "%s", text);
+        c->ended_by_probe = worker_probe_failed(c, &kind);
+        worker_abandon_post_start(w, c);
+        worker_stop_within(w, c, stop_grace_s(w, c));
 }
 
 void worker_kill_container(PodWorker *w, WorkContainer *c)
@@ -467,20 +478,14 @@ void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info
                 break;
         case CONTAINER_RUNNING:
                 if (c->view.run != RUN_STOPPING)
-                        c->view.run = RUN_RUNNING;
+                        c->view.run = worker_post_start_pending(c) ? RUN_STARTING : RUN_RUNNING;
                 break;
         case CONTAINER_EXITED:
                 apply_exit(w, c, info);
                 c->view.run = RUN_EXITED;
                 break;
         }
-        /* Readiness without a probe: it runs. An init container is ready once it completed. */
-        c->view.started = c->view.run == RUN_RUNNING || c->view.run == RUN_STOPPING;
-        c->view.ready = c->view.started;
-        if (c->view.spec && c->view.spec->kind == CONTAINER_INIT && !c->view.spec->sidecar) {
-                c->view.ready = c->view.run == RUN_EXITED && run->exit_code == 0;
-                c->view.started = c->view.started && !c->view.ready;
-        }
+        worker_refresh_health(w, c);
 }
 
 static bool will_restart(PodWorker *w, const WorkContainer *c)
@@ -502,6 +507,8 @@ static void container_ended(PodWorker *w, WorkContainer *c)
         bool start_error = str_eq(c->view.current.reason, "StartError");
 
         release_image(w, c);
+        worker_hooks_end(c);
+        worker_probes_stop(c);
         c->image_state = IMAGE_UNKNOWN;
         if (start_error)
                 worker_event(w, c, EVENT_WARNING, "Failed", "Error: %s",
@@ -509,6 +516,8 @@ static void container_ended(PodWorker *w, WorkContainer *c)
         backoff_wait(w, c);
         if (start_error && will_restart(w, c))
                 set_waiting(c, "RunContainerError", c->view.current.message);
+        if (c->hook_error && will_restart(w, c))
+                set_waiting(c, "PostStartHookError", c->hook_error);
 }
 
 /* That it ran is told even if its end is known by now. */
@@ -530,13 +539,18 @@ void worker_container_changed(PodWorker *w, const ContainerInfo *info)
         if (!c || !str_eq(c->view.current.id, info->id))
                 return;
         before = c->view.run;
-        if (before == RUN_STARTING && info->started_us)
+        if (!c->announced && info->started_us)
                 show_start(w, c, info);
         worker_apply_info(w, c, info);
-        if (before == RUN_STARTING && info->state != CONTAINER_CREATED) {
+        if (!c->announced && info->state != CONTAINER_CREATED) {
                 worker_event(w, c, EVENT_NORMAL, "Created", "Container created");
                 if (info->started_us)
                         worker_event(w, c, EVENT_NORMAL, "Started", "Container started");
+                c->announced = true;
+                if (info->state == CONTAINER_RUNNING && worker_post_start_pending(c))
+                        worker_post_start(w, c);
+                else if (info->state == CONTAINER_RUNNING)
+                        worker_probes_start(w, c);
         }
         if (info->state == CONTAINER_EXITED && before != RUN_EXITED)
                 container_ended(w, c);

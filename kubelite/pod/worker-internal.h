@@ -12,6 +12,8 @@
 #define EVENT_NORMAL "Normal"
 #define EVENT_WARNING "Warning"
 
+typedef struct ContainerProbe ContainerProbe;
+
 /* One container of the pod, over all its runs. */
 typedef struct WorkContainer {
         char *name;
@@ -38,6 +40,19 @@ typedef struct WorkContainer {
         bool config_error; /* what start_retry_ms waits for is a configuration */
         bool backoff_reported;
         struct PodWorker *worker;
+
+        /* of the current run */
+        ContainerProbe *probes[PROBE_KINDS]; /* NULL: none, or it does not run */
+        const char *note;                    /* of the probes' state, as written last; static */
+        uint64_t running_since_ms;           /* monotonic */
+        bool announced;                      /* its events of the start are out */
+        bool adopted, ended_by_probe;
+        Attempt *hook; /* the one that runs */
+        bool post_start_over, pre_stop_over;
+        char *hook_error; /* postStart failed: the container is on its way out */
+        Timer *hook_deadline;
+        uint64_t stop_began_ms; /* the grace period counts from here */
+        int64_t stop_grace_s;
 } WorkContainer;
 
 struct PodWorker {
@@ -89,6 +104,11 @@ struct PodWorker {
 /* What the pod names of its config maps and secrets; NULL: not that one. */
 ObjectRef *worker_object(PodWorker *w, ObjectKind kind, const char *name);
 
+static inline bool worker_is_ending(const PodWorker *w)
+{
+        return w->terminating || w->ended;
+}
+
 /* Plan again at the end of this turn; status: it may have changed too. */
 void worker_dirty(PodWorker *w, bool status);
 void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers);
@@ -125,6 +145,36 @@ void worker_unlink_logs(PodWorker *w, const WorkContainer *c);
 /* Compresses and removes rotated files of a container's log, soon and in the background. */
 void worker_tidy_log(PodWorker *w, const char *container, unsigned int attempt);
 WorkContainer *worker_container(PodWorker *w, const char *name);
+
+/* worker-probe.c */
+/* The container runs, and its postStart hook is over. */
+void worker_probes_start(PodWorker *w, WorkContainer *c);
+/* It runs since before this daemon. */
+void worker_probes_adopt(PodWorker *w, WorkContainer *c);
+void worker_probes_stop(WorkContainer *c);
+/* What probes and state of the container amount to; plans the next tries. */
+void worker_refresh_health(PodWorker *w, WorkContainer *c);
+/* It has to be ended because of this probe. */
+bool worker_probe_failed(const WorkContainer *c, ProbeKind *ret);
+/* The pod goes: its metrics too. */
+void worker_probes_forget(const PodWorker *w);
+/* The first address, or NULL. */
+const char *worker_pod_ip(const PodWorker *w);
+
+/* worker-hook.c */
+/* Whether the container counts as started only when its hook is over, which has yet to come. */
+bool worker_post_start_pending(const WorkContainer *c);
+/* Runs it; ends in the container's start being over, or in its end. */
+void worker_post_start(PodWorker *w, WorkContainer *c);
+/* Gives it up, if it runs: the container is stopped. */
+void worker_abandon_post_start(PodWorker *w, WorkContainer *c);
+/* Stops the container: its preStop hook, then its stop signal, within the grace period. Asked
+ * again, the shorter grace counts. */
+void worker_stop_within(PodWorker *w, WorkContainer *c, int64_t grace_s);
+/* The container ended, or goes. */
+void worker_hooks_end(WorkContainer *c);
+/* Why a container is stopped, as the Killing event words it. */
+void worker_stop_text(const PodWorker *w, const WorkContainer *c, char *buf, size_t size);
 
 /* worker-image.c */
 void worker_ensure_image(PodWorker *w, WorkContainer *c);

@@ -412,6 +412,8 @@ static void adopt_container(PodWorker *w, const ContainerInfo *info)
                         c->view.last = c->view.current;
                         c->view.current = (RunRecord){ 0 };
                 }
+                /* Upstream takes a hook that an earlier kubelet had begun for done. */
+                c->announced = c->post_start_over = true;
                 worker_apply_info(w, c, info);
                 free(c->hash);
                 c->hash = info->spec_hash ? strdup(info->spec_hash) : NULL;
@@ -450,6 +452,8 @@ void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted)
                                              ? image_find(w->context->images, c->view.spec->image)
                                              : NULL;
 
+                if (c->view.run == RUN_RUNNING)
+                        worker_probes_adopt(w, c);
                 if (image && (c->held_image = strdup(image->id)))
                         image_hold(w->context->images, c->held_image);
         }

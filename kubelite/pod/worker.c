@@ -99,6 +99,7 @@ void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
         for (size_t i = 0; i < w->n_containers; i++) {
                 WorkContainer *c = w->containers[i];
                 const Container *spec = c->view.spec;
+                ProbeKind kind;
 
                 refresh_view(w, c);
                 containers[i] = (PlanContainer){
@@ -109,6 +110,10 @@ void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers)
                         .earlier = c->view.earlier,
                         .own_policy = spec->has_restart_policy,
                         .policy = spec->restart_policy,
+                        .unhealthy = worker_probe_failed(c, &kind),
+                        .starting_up = !c->view.started,
+                        .post_start_pending = worker_post_start_pending(c),
+                        .in_post_start = worker_post_start_pending(c) && c->hook,
                         .exit_code = c->view.current.exit_code,
                         .rule = restart_rule(spec, c->view.current.exit_code),
                         .image = c->image_state,
@@ -429,6 +434,7 @@ PodWorker *pod_worker_free(PodWorker *w)
         timer_free(w->wake);
         cni_call_abandon(w->cni_call);
         free_containers(w);
+        worker_probes_forget(w);
         if (w->sandbox)
                 sandbox_set_events(w->sandbox, NULL, NULL);
         worker_free(w->log_remover);
@@ -453,19 +459,24 @@ const Pod *pod_worker_pod(const PodWorker *w)
 
 void pod_worker_terminate(PodWorker *w, int64_t grace_s)
 {
-        bool shorter = w->terminating && grace_s >= 0 && (w->grace_s < 0 || grace_s < w->grace_s);
+        bool first = !w->terminating;
+        bool shorter = grace_s >= 0 && (w->grace_s < 0 || grace_s < w->grace_s);
 
-        if (w->terminating && !shorter)
+        if (!first && !shorter)
                 return;
         if (!w->terminating)
                 w->over_before = pod_phase_is_terminal(w->pod->seen_phase);
         w->terminating = true;
         w->grace_s = grace_s;
         cancel_pulls(w);
-        /* Containers that are stopping already are asked again with the shorter grace. */
-        for (size_t i = 0; shorter && i < w->n_containers; i++)
-                if (w->containers[i]->view.run == RUN_STOPPING)
-                        w->containers[i]->view.run = RUN_RUNNING;
+        for (size_t i = 0; i < w->n_containers; i++) {
+                WorkContainer *c = w->containers[i];
+
+                /* Those that are stopping already are asked again: the shorter grace counts. */
+                if (c->view.run == RUN_STOPPING)
+                        c->view.run = RUN_RUNNING;
+                worker_refresh_health(w, c);
+        }
         worker_dirty(w, true);
 }
 
@@ -481,6 +492,8 @@ void pod_worker_end(PodWorker *w, const PodEnding *ending)
         w->ended_reason = strdup(ending->reason);
         w->ended_message = strdup(ending->message);
         w->ended = true;
+        for (size_t i = 0; i < w->n_containers; i++)
+                worker_refresh_health(w, w->containers[i]);
         w->end_grace_s = ending->grace_s;
         w->disruption = ending->disruption;
         cancel_pulls(w);

@@ -302,6 +302,13 @@ void sandbox_stop_container(Sandbox *sandbox, const char *id, uint64_t grace_ms)
 /* Forgets an exited container: record, writable layer, cgroup. */
 void sandbox_remove_container(Sandbox *sandbox, const char *id);
 
+/* A few words of the owner's on a container's record, for what a later daemon cannot see. Written
+ * to tmpfs, by rename. 0 or -errno. */
+#define CONTAINER_NOTE_MAX 256
+int sandbox_write_note(Sandbox *sandbox, const char *id, const char *text);
+/* To be freed; NULL: there is none. */
+char *sandbox_read_note(const Sandbox *sandbox, const char *id);
+
 /* --- what is used --- */
 
 /* Of a container, or of the whole pod (id NULL). -ENOENT for what does not run. */

@@ -79,15 +79,19 @@ def condition_texts(status):
 
 
 def expected_summary(wanted):
-    found = {k: v for k, v in wanted.items() if k not in ("conditions", "restarts")}
+    found = {k: v for k, v in wanted.items() if k not in ("conditions", "restarts", "was-ready")}
     return {"conditions": CONDITIONS[wanted["conditions"]], **found}
 
 
 def has_settled(case):
     wanted, restarts = expected_summary(case["settled"]), case["settled"].get("restarts", 0)
+    was_ready = [not case["settled"].get("was-ready")]
 
     def check(pod):
         status = (pod or {}).get("status") or {}
+        was_ready[0] |= pods.ready(pod)
+        if not was_ready[0]:
+            return False
         ran = max([c["restartCount"] for c in container_statuses(status)], default=0)
         ends = case["phases"][-1] if case["settled"]["conditions"] in ("completed", "failed", "init-failed") else None
         return summary(status) == wanted and ran >= restarts and ends in (None, status["phase"])
@@ -237,6 +241,8 @@ def differences(seen):
     compare("reason", seen.last.get("reason"), case.get("reason"))
     compare("settled", summary(seen.settled or seen.last), expected_summary(case["settled"]))
     compare("ended", summary(seen.last), expected_summary(case["ended"]))
+    for what, actual in (("ready", changes(seen, ready_of)), ("started", changes(seen, started_of))):
+        compare(what, actual, case.get(what, actual))
     states, messages = history(seen)
     compare("containers", sorted(states), sorted(case["states"]))
     for name, wanted in case["states"].items():
@@ -251,6 +257,22 @@ def differences(seen):
         if status.get("observedGeneration") != 1:
             found.append(f"observedGeneration: {status.get('observedGeneration')}")
     return found
+
+
+def changes(seen, read):
+    """What read() finds in the statuses, in order, each once."""
+    found = [value for value in map(read, seen.statuses) if value is not None]
+    return [value for i, value in enumerate(found) if i == 0 or found[i - 1] != value]
+
+
+def ready_of(status):
+    return pods.condition({"status": status}, "Ready")
+
+
+def started_of(status):
+    for c in container_statuses(status):
+        return c.get("started")
+    return None
 
 
 def history(seen):

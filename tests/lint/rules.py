@@ -9,7 +9,7 @@ RANKS = [
     {"base"},
     {"loop", "codec", "metrics"},
     {"net"},
-    {"config", "api", "runtime", "image", "volume", "shim", "cni", "csi", "stats"},
+    {"config", "api", "runtime", "image", "probe", "volume", "shim", "cni", "csi", "stats"},
     {"pod", "node", "server"},
     {"cli"},
     {"main"},

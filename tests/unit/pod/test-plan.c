@@ -507,9 +507,70 @@ static void test_ephemeral_container_runs_once(void **state)
         assert_string_equal(plan_text(&t), "start1");
 }
 
+static void test_failed_probe_stops(void **state)
+{
+        Case t;
+
+        case_ready(&t, 2);
+        t.c[0].run = t.c[1].run = RUN_RUNNING;
+        t.c[1].unhealthy = true;
+        assert_string_equal(plan_text(&t), "stop1");
+        t.c[1].run = RUN_STOPPING;
+        assert_string_equal(plan_text(&t), "");
+        t.c[1].run = RUN_EXITED;
+        t.c[1].unhealthy = false;
+        assert_string_equal(plan_text(&t), "start1");
+}
+
+/* Containers start in order; a postStart hook holds back those behind it, but not their images. */
+static void test_post_start_holds_back(void **state)
+{
+        Case t;
+
+        case_ready(&t, 3);
+        t.c[1].post_start_pending = true;
+        t.c[2].image = IMAGE_UNKNOWN;
+        assert_string_equal(plan_text(&t), "start0 start1 image2");
+        t.c[0].run = RUN_RUNNING;
+        t.c[1].run = RUN_STARTING;
+        t.c[1].in_post_start = true;
+        t.c[2].image = IMAGE_READY;
+        assert_string_equal(plan_text(&t), "");
+        t.in.terminating = true;
+        assert_string_equal(plan_text(&t), "stop0 stop1");
+        t.in.terminating = t.c[1].in_post_start = false;
+        t.c[1].post_start_pending = false;
+        t.c[1].run = RUN_RUNNING;
+        assert_string_equal(plan_text(&t), "start2");
+        /* One that waits for its back-off holds nobody. */
+        t.c[1].run = RUN_EXITED;
+        t.c[1].post_start_pending = true;
+        t.c[1].start_retry_ms = 5000;
+        assert_string_equal(plan_text(&t), "backoff1 start2");
+}
+
+static void test_sidecar_starts_up_before_the_next(void **state)
+{
+        Case t;
+
+        case_ready(&t, 3);
+        t.c[0].kind = t.c[1].kind = CONTAINER_INIT;
+        t.c[0].sidecar = true;
+        t.c[0].run = RUN_RUNNING;
+        t.c[0].starting_up = true;
+        assert_string_equal(plan_text(&t), "");
+        t.c[0].unhealthy = true;
+        assert_string_equal(plan_text(&t), "stop0");
+        t.c[0].unhealthy = t.c[0].starting_up = false;
+        assert_string_equal(plan_text(&t), "start1");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_failed_probe_stops),
+                cmocka_unit_test(test_post_start_holds_back),
+                cmocka_unit_test(test_sidecar_starts_up_before_the_next),
                 cmocka_unit_test(test_new_pod_starts_all_at_once),
                 cmocka_unit_test(test_without_network_configuration),
                 cmocka_unit_test(test_sandbox_backoff_wakes),
