@@ -283,7 +283,7 @@ static void test_attach(void **state)
 
         run_init(w, &run, "c1",
                  ARGS("sh", "-c", "while read x; do echo out $x; echo err $x >&2; done; echo end"));
-        run.start.stdin_open = true;
+        run.start.stdin_open = run.start.stdin_once = true;
         wait_result(w, run_start(w, &run), 0);
         WAIT_FOR(w, has_state(w, "c1", SHIM_CONTAINER_RUNNING));
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, a), 0);
