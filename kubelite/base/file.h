@@ -36,6 +36,8 @@ int dir_make_all(const char *path, mode_t mode);
  * (RESOLVE_IN_ROOT), or refused (RESOLVE_BENEATH | NO_SYMLINKS); magic links never. Falls back to a
  * walk by O_NOFOLLOW where openat2(2), Linux 5.6, is missing. */
 int path_open_in_root(int dir_fd, const char *path, int flags, mode_t mode);
+/* Relative links are followed as long as they lead nowhere else (RESOLVE_BENEATH). */
+int path_open_within(int dir_fd, const char *path, int flags, mode_t mode);
 int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
 /* Removes a tree, bottom up, following no link and crossing no mount (-EXDEV names one).

@@ -78,6 +78,11 @@ int path_open_in_root(int dir_fd, const char *path, int flags, mode_t mode)
         return open_resolved(dir_fd, path, flags, mode, RESOLVE_IN_ROOT);
 }
 
+int path_open_within(int dir_fd, const char *path, int flags, mode_t mode)
+{
+        return open_resolved(dir_fd, path, flags, mode, RESOLVE_BENEATH);
+}
+
 int path_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
 {
         return open_resolved(dir_fd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);

@@ -76,12 +76,14 @@ static void put(LogFormat *f, const char *data, size_t len, Buf *to)
         buf_add(to, data, len);
 }
 
-static void take_record(LogFormat *f, const char *line, size_t len, Buf *to)
+static void take_record(LogFormat *f, const char *line, size_t len, Buf *out, Buf *err)
 {
         Record record;
+        Buf *to;
 
         if (f->full || !parse(line, len, &record) || !is_wanted(f, &record))
                 return;
+        to = record.is_err ? err : out;
         if (f->options.timestamps && !f->mid_line[record.is_err]) {
                 put(f, record.stamp, record.stamp_len, to);
                 put(f, " ", 1, to);
@@ -104,7 +106,7 @@ static void keep_rest(LogFormat *f, const char *data, size_t len)
         buf_add(&f->rest, data, len);
 }
 
-void log_format_add(LogFormat *f, const char *data, size_t len, Buf *to)
+void log_format_add(LogFormat *f, const char *data, size_t len, Buf *out, Buf *err)
 {
         while (len > 0 && !f->full) {
                 const char *end = memchr(data, '\n', len);
@@ -115,11 +117,11 @@ void log_format_add(LogFormat *f, const char *data, size_t len, Buf *to)
                         return;
                 }
                 if (f->rest.len == 0 && !f->skipping && n <= LOG_FORMAT_RECORD_MAX) {
-                        take_record(f, data, n, to);
+                        take_record(f, data, n, out, err);
                 } else {
                         keep_rest(f, data, n);
                         if (!f->skipping)
-                                take_record(f, buf_str(&f->rest), f->rest.len, to);
+                                take_record(f, buf_str(&f->rest), f->rest.len, out, err);
                         buf_deinit(&f->rest);
                         f->skipping = false;
                 }

@@ -21,8 +21,8 @@ typedef struct LogFormat {
 
 void log_format_init(LogFormat *format, const LogOptions *options);
 void log_format_deinit(LogFormat *format);
-/* Appends to `to`; errors are the buffer's. */
-void log_format_add(LogFormat *format, const char *data, size_t len, Buf *to);
+/* Appends to out or err, which may be one; errors are the buffers'. */
+void log_format_add(LogFormat *format, const char *data, size_t len, Buf *out, Buf *err);
 /* Another file begins. */
 void log_format_cut(LogFormat *format);
 

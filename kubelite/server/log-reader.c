@@ -11,10 +11,10 @@
 
 #include "server/log-reader.h"
 
-#include "base/file.h"
 #include "base/list.h"
 #include "base/str.h"
 #include "loop/worker.h"
+#include "server/log-chain.h"
 #include "server/log-format.h"
 
 #include <fcntl.h>
@@ -40,7 +40,7 @@ struct LogService {
 };
 
 typedef enum ReaderState {
-        READER_TAIL, /* looks for where to begin */
+        READER_SEEK, /* looks for where to begin */
         READER_READ,
         READER_WAITS, /* at the end of a followed file */
         READER_DONE,
@@ -52,12 +52,10 @@ struct LogReader {
         LogReaderFuncs funcs;
         void *data;
         char *path; /* relative to the log directory */
-        int fd;
+        LogChain *chain;
         int wd; /* of the directory, or -1 */
         ReaderState state;
-        int64_t at;         /* next byte to read; in READER_TAIL, end of what was not looked at */
-        int64_t lines_left; /* of the tail */
-        bool at_file_end;   /* READER_TAIL: the last byte was not looked at yet */
+        int64_t tail_lines; /* -1: all */
         bool follow, blocked, last_round;
         LogFormat format;
         Buf out; /* formatted, not handed out yet */
@@ -107,137 +105,48 @@ static void on_fetched(Worker *worker, WorkerResult *result, void *data)
                 deferred_schedule(r->step);
 }
 
-/* 1: a worker fetches it, come again. */
-static int start_fetch(LogReader *r, int64_t at)
+static void start_fetch(LogReader *r)
 {
         WorkerSpec spec = {
                 .name = "log-fetch",
                 .body = fetch_body,
                 .body_arg = &r->fetch_at,
-                .keep_fds = { r->fd },
+                .keep_fds = { log_chain_fd(r->chain) },
                 .out_max = 16,
                 .deadline_ms = FETCH_DEADLINE_MS,
                 .done = on_fetched,
                 .data = r,
         };
 
-        r->fetch_at = at;
-        return worker_start(r->service->loop, &spec, &r->fetch, NULL) < 0 ? -EAGAIN : 1;
+        r->fetch_at = log_chain_position(r->chain);
+        if (worker_start(r->service->loop, &spec, &r->fetch, NULL) < 0)
+                reader_fail(r, -EAGAIN);
 }
 
-/* Bytes read, or a negative errno; *ret_wait when a worker has to fetch them first. */
-static ssize_t read_now(LogReader *r, char *block, size_t size, int64_t at, bool *ret_wait)
-{
-        struct iovec to = { block, size };
-        ssize_t n = preadv2(r->fd, &to, 1, at, RWF_NOWAIT);
+/* --- where to begin --- */
 
-        *ret_wait = false;
-        if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-                n = pread(r->fd, block, size, at);
-        if (n < 0 && errno == EAGAIN) {
-                *ret_wait = true;
-                return start_fetch(r, at) < 0 ? -EAGAIN : 0;
+static int seek(LogReader *r)
+{
+        if (r->tail_lines >= 0)
+                return log_chain_seek_tail(r->chain, r->tail_lines);
+        return log_chain_seek_oldest(r->chain, r->format.options.since_us);
+}
+
+static void step_seek(LogReader *r)
+{
+        int rc = seek(r);
+
+        if (rc == -EAGAIN) {
+                start_fetch(r);
+                return;
         }
-        return n < 0 ? -errno : n;
-}
-
-/* --- the tail: backwards, block by block --- */
-
-/* Partial records count as lines, as upstream counts them. True when the beginning is found. */
-static bool scan_back(LogReader *r, const char *block, size_t n, int64_t from)
-{
-        while (n > 0) {
-                const char *lf = memrchr(block, '\n', n);
-
-                if (!lf)
-                        return false;
-                n = (size_t)(lf - block);
-                /* The one that ends the file ends the last line, and begins none. */
-                if (r->at_file_end && from + (int64_t)n + 1 == r->at) {
-                        r->at_file_end = false;
-                        continue;
-                }
-                r->at_file_end = false;
-                if (--r->lines_left == 0) {
-                        r->at = from + (int64_t)n + 1;
-                        return true;
-                }
+        if (rc < 0) {
+                reader_fail(r, rc);
+                return;
         }
-        return false;
-}
-
-static void step_tail(LogReader *r)
-{
-        static char block[LOG_READER_CHUNK];
-        size_t size = r->at < LOG_READER_CHUNK ? (size_t)r->at : LOG_READER_CHUNK;
-        int64_t from = r->at - (int64_t)size;
-        bool wait;
-        ssize_t n;
-
-        if (size == 0) {
+        if (rc == 0)
                 r->state = READER_READ;
-                deferred_schedule(r->step);
-                return;
-        }
-        n = read_now(r, block, size, from, &wait);
-        if (wait && n == 0)
-                return;
-        if (n < 0) {
-                reader_fail(r, (int)n);
-                return;
-        }
-        /* A short read is a truncated file, or one that is fetched in parts: what is left of the
-         * block is looked at next. */
-        if ((size_t)n < size) {
-                bool fetched = start_fetch(r, from + n) > 0;
-
-                if (!fetched)
-                        reader_fail(r, -EIO);
-                return;
-        }
-        if (scan_back(r, block, size, from))
-                r->state = READER_READ;
-        else
-                r->at = from;
-        r->at_file_end = false;
         deferred_schedule(r->step);
-}
-
-/* --- opening, and rotation --- */
-
-static int open_log(const LogService *s, const char *path, struct stat *ret)
-{
-        KL_AUTOFD int fd = path_open_beneath(s->dir_fd, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0);
-
-        if (fd < 0)
-                return fd;
-        if (fstat(fd, ret) < 0)
-                return -errno;
-        if (!S_ISREG(ret->st_mode))
-                return -EINVAL;
-        return KL_STEAL_FD(fd);
-}
-
-/* True when another file has taken the name; the open one was read to its end before. */
-static bool switch_file(LogReader *r)
-{
-        struct stat now, then;
-        KL_AUTOFD int fd = open_log(r->service, r->path, &now);
-
-        if (fd < 0 || fstat(r->fd, &then) < 0)
-                return false;
-        if (now.st_ino == then.st_ino && now.st_dev == then.st_dev) {
-                /* Cut short in place: begin again. */
-                if (then.st_size >= r->at)
-                        return false;
-                r->at = 0;
-                return true;
-        }
-        kl_close(r->fd);
-        r->fd = KL_STEAL_FD(fd);
-        r->at = 0;
-        log_format_cut(&r->format);
-        return true;
 }
 
 /* --- forwards --- */
@@ -280,26 +189,27 @@ static void at_end(LogReader *r)
 static bool step_read(LogReader *r)
 {
         static char block[LOG_READER_CHUNK];
-        bool wait;
+        bool new_file;
         ssize_t n;
 
         if (!hand_out(r))
                 return false;
-        n = read_now(r, block, sizeof(block), r->at, &wait);
-        if (wait && n == 0)
+        n = log_chain_read(r->chain, block, sizeof(block), &new_file);
+        if (n == -EAGAIN) {
+                start_fetch(r);
                 return false;
+        }
         if (n < 0) {
                 reader_fail(r, (int)n);
                 return false;
         }
         if (n == 0) {
-                if (r->follow && switch_file(r))
-                        return true;
                 at_end(r);
                 return false;
         }
-        r->at += n;
-        log_format_add(&r->format, block, (size_t)n, &r->out);
+        if (new_file)
+                log_format_cut(&r->format);
+        log_format_add(&r->format, block, (size_t)n, &r->out, &r->out);
         if (buf_error(&r->out)) {
                 reader_fail(r, -ENOMEM);
                 return false;
@@ -326,8 +236,8 @@ static void on_step(Deferred *deferred, void *data)
 
         if (r->fetch || r->blocked)
                 return;
-        if (r->state == READER_TAIL)
-                step_tail(r);
+        if (r->state == READER_SEEK)
+                step_seek(r);
         else if (r->state == READER_READ && !r->format.full)
                 read_on(r);
         else if (r->state == READER_READ && hand_out(r))
@@ -428,7 +338,7 @@ int log_reader_new(LogService *s, const char *path, const LogOptions *options,
                    const LogReaderFuncs *funcs, void *data, LogReader **ret, KlError **err)
 {
         KL_AUTO(log_reader_free) LogReader *r = calloc(1, sizeof(*r));
-        struct stat st;
+        int rc;
 
         if (!r)
                 return kl_error_oom(err);
@@ -437,7 +347,7 @@ int log_reader_new(LogService *s, const char *path, const LogOptions *options,
         r->service = s;
         r->funcs = *funcs;
         r->data = data;
-        r->fd = r->wd = -1;
+        r->wd = -1;
         r->follow = options->follow;
         log_format_init(&r->format, options);
         path = relative(s, path);
@@ -447,15 +357,14 @@ int log_reader_new(LogService *s, const char *path, const LogOptions *options,
         r->step = deferred_new(s->loop, on_step, r);
         if (!r->path || !r->step)
                 return kl_error_oom(err);
-        r->fd = open_log(s, path, &st);
-        if (r->fd < 0)
-                return kl_error_errno(err, r->fd, NULL, "open log '%s'", path);
+        rc = log_chain_open(s->dir_fd, path, LOG_CHAIN_NOWAIT | (r->follow ? LOG_CHAIN_FOLLOW : 0),
+                            &r->chain);
+        if (rc < 0)
+                return kl_error_errno(err, rc, NULL, "open log '%s'", path);
         if (r->follow)
                 KL_TRY(follow_directory(r, err));
-        r->state = options->tail_lines > 0 ? READER_TAIL : READER_READ;
-        r->lines_left = options->tail_lines;
-        r->at_file_end = true;
-        r->at = options->tail_lines >= 0 ? st.st_size : 0;
+        r->state = READER_SEEK;
+        r->tail_lines = options->tail_lines;
         deferred_schedule(r->step);
         *ret = KL_STEAL(r);
         return 0;
@@ -471,7 +380,7 @@ LogReader *log_reader_free(LogReader *r)
         deferred_free(r->step);
         log_format_deinit(&r->format);
         buf_deinit(&r->out);
-        kl_close(r->fd);
+        log_chain_free(r->chain);
         free(r->path);
         free(r);
         return NULL;

@@ -18,6 +18,7 @@ struct Route {
         size_t min_segments, max_segments;
         const char *subresources[AUTH_SUBRESOURCES_MAX];
         bool always_create;
+        bool debug;          /* only with enableDebuggingHandlers */
         const char *methods; /* "GET POST" */
         RouteFunc func;      /* NULL: only when a handler was given */
         const char *refusal; /* 405 with this text */
@@ -67,15 +68,28 @@ static void serve_configz(ServerRequest *rq)
 static const Route routes[] = {
         { "healthz", 1, 2, { "healthz", "proxy" }, .methods = "GET", .func = serve_healthz },
         { "pods", 1, 1, { "pods", "proxy" }, .methods = "GET", .func = serve_pods },
-        { "runningpods", 1, 1, { "pods", "proxy" }, .methods = "GET", .func = serve_running_pods },
+        { "runningpods",
+          1,
+          1,
+          { "pods", "proxy" },
+          .debug = true,
+          .methods = "GET",
+          .func = serve_running_pods },
         { "configz", 1, 1, { "configz", "proxy" }, .methods = "GET", .func = serve_configz },
-        { "containerLogs", 4, 4, { "proxy" }, .methods = "GET", .func = server_container_logs },
+        { "containerLogs",
+          4,
+          4,
+          { "proxy" },
+          .debug = true,
+          .methods = "GET",
+          .func = server_container_logs },
         { "logs",
           1,
           TARGET_SEGMENTS_MAX,
           { "log" },
+          .debug = true,
           .methods = "GET",
-          .refusal = "logs endpoint is disabled." },
+          .func = server_node_logs },
         { "stats", 1, 5, { "stats" }, .methods = "GET" },
         { "metrics", 1, 3, { "metrics" }, .methods = "GET" },
         { "spec", 1, 1, { "spec" }, .methods = "GET" },
@@ -86,10 +100,22 @@ static const Route routes[] = {
           .always_create = true,
           .methods = "POST",
           .refusal = "checkpoints of containers are not supported" },
-        { "exec", 4, 5, { "proxy" }, .always_create = true, .methods = "GET POST" },
-        { "attach", 4, 5, { "proxy" }, .always_create = true, .methods = "GET POST" },
-        { "portForward", 3, 4, { "proxy" }, .always_create = true, .methods = "GET POST" },
-        { "run", 4, 5, { "proxy" }, .always_create = true, .methods = "POST" },
+        { "exec", 4, 5, { "proxy" }, .always_create = true, .debug = true, .methods = "GET POST" },
+        { "attach",
+          4,
+          5,
+          { "proxy" },
+          .always_create = true,
+          .debug = true,
+          .methods = "GET POST" },
+        { "portForward",
+          3,
+          4,
+          { "proxy" },
+          .always_create = true,
+          .debug = true,
+          .methods = "GET POST" },
+        { "run", 4, 5, { "proxy" }, .always_create = true, .debug = true, .methods = "POST" },
 };
 
 /* Everything that is no route is still judged: who may not ask does not learn what there is. */
@@ -148,6 +174,8 @@ static void dispatch(ServerRequest *rq)
 
         if (route == &no_route || n < route->min_segments || n > route->max_segments) {
                 exchange_respond_text(rq->exchange, 404, "404 page not found");
+        } else if (route->debug && !rq->server->options.config->enable_debugging_handlers) {
+                exchange_respond_text(rq->exchange, 405, "Debug endpoints are disabled.");
         } else if (!http_list_has(route->methods, method)) {
                 exchange_add_header(rq->exchange, "Allow", route->methods);
                 exchange_respond_text(rq->exchange, 405, "405: Method Not Allowed");

@@ -26,6 +26,7 @@ struct KubeletServer {
         LogService *logs;
         Timer *retry, *check;
         size_t n_requests; /* under way */
+        size_t n_node_logs;
         size_t peak;       /* connections since memory was last given back */
         struct {
                 char *segment;
@@ -50,6 +51,10 @@ void server_on_request(Exchange *exchange, void *server);
 
 /* logs.c */
 void server_container_logs(ServerRequest *rq);
+
+/* node-logs.c */
+#define SERVER_NODE_LOGS_MAX 8 /* at a time: each is a worker */
+void server_node_logs(ServerRequest *rq);
 
 /* certificate.c: the pair to serve, made if there is none. To be freed. */
 int server_certificate_load(KubeletServer *s, char **ret_cert, char **ret_key, KlError **err);

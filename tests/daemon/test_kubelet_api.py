@@ -5,7 +5,6 @@ import contextlib
 import datetime
 import json
 import os
-import socket
 import ssl
 import subprocess
 import threading
@@ -14,53 +13,12 @@ import time
 import pytest
 
 from support import images, pods
-from support.api import Api
+from support.kubelet import Client, head, read_all, wait_for
 from support.node import PORT
 from support.pki import Authority
 from support.wait import eventually
 
 IMAGE = "docker.io/library/busybox:1"
-
-
-class Client:
-    """Connections to the port with one identity."""
-
-    def __init__(self, node, pair=None, token=None):
-        self.node = node
-        self.context = ssl._create_unverified_context()
-        self.context.set_alpn_protocols(["h2", "http/1.1"])
-        self.api = Api(node.address, PORT, node.netns.connect, tls=False, token=token)
-        self.api.context = self.context
-        if pair:
-            self.context.load_cert_chain(str(pair.cert), str(pair.key))
-
-    def get(self, path, method="GET", body=None, **kwargs):
-        status, headers, data = self.api.request(method, path, body, **kwargs)
-        return status, data.decode(errors="replace")
-
-    def dial(self, timeout=10.0):
-        return self.node.netns.connect(self.node.address, PORT, timeout)
-
-    def connect(self, timeout=10.0):
-        return self.context.wrap_socket(self.dial(timeout))
-
-    def raw(self, data, timeout=10.0):
-        """Everything that comes back until the server closes, which may be before it has read all."""
-        with contextlib.closing(self.connect(timeout)) as s:
-            with contextlib.suppress(ssl.SSLEOFError, BrokenPipeError, ConnectionResetError):
-                s.sendall(data)
-            return read_all(s)
-
-
-def read_all(s):
-    got = b""
-    with contextlib.suppress(ssl.SSLError, ConnectionResetError, socket.timeout):
-        while True:
-            piece = s.recv(65536)
-            if not piece:
-                break
-            got += piece
-    return got
 
 
 @pytest.fixture
@@ -81,10 +39,6 @@ def api_node(make_node, busybox, authority):
 @pytest.fixture
 def admin(api_node, authority):
     return Client(api_node, authority.issue("admin", groups=["system:masters"]))
-
-
-def head(method, path, *headers):
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: n1", *headers, "", ""]).encode()
 
 
 def run_pod(node, name, script, **more):
@@ -133,7 +87,6 @@ def test_states(api_node, admin):
     assert [p["metadata"]["name"] for p in running] == [name]
     assert running[0]["spec"]["containers"][0]["name"] == "c"
     assert json.loads(admin.get("/configz")[1])["kubeletconfig"]["port"] == PORT
-    assert admin.get("/logs/")[0] == 405
     assert admin.get("/nothing")[0] == 404
     assert admin.get("/pods", "POST", {})[0] == 405
 
@@ -401,15 +354,6 @@ def test_follow_across_rotation(api_node, admin):
             f.write("2026-01-01T00:00:00.000000000Z stdout F soon\n")
         wait_for(s, b"soon")
         assert time.monotonic() - begin < 0.5
-
-
-def wait_for(s, text):
-    got = b""
-    while text not in got:
-        piece = s.recv(4096)
-        assert piece, got
-        got += piece
-    return got
 
 
 def test_links_in_the_log_directory_lead_nowhere(api_node, admin):

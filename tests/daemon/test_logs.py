@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logs on disk: rotation by the pod's log writer, compression, removal, and reading and following across all of it."""
 
+import contextlib
 import gzip
 import re
+import threading
 
 import pytest
 
 from support import images, pods
+from support.kubelet import Client, head
+from support.pki import Authority
 from support.wait import eventually
 
 IMAGE = "docker.io/library/busybox:1"
@@ -16,8 +20,16 @@ TALK = "i=0; while :; do for k in $(seq 1 300); do i=$((i+1)); echo line $i of s
 
 
 @pytest.fixture
-def log_node(make_node, busybox):
-    node = make_node("n1", config={"containerLogMaxSize": "16Ki", "containerLogMaxFiles": 4, "containerLogMonitorInterval": "3s"})
+def authority(tmp_path):
+    return Authority(tmp_path / "pki", "clients")
+
+
+@pytest.fixture
+def log_node(make_node, busybox, authority):
+    node = make_node("n1", config={
+        "containerLogMaxSize": "16Ki", "containerLogMaxFiles": 4, "containerLogMonitorInterval": "3s",
+        "authentication": {"x509": {"clientCAFile": str(authority.cert_path)}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"}})
     node.import_image(busybox, IMAGE)
     node.import_image(images.pause(), "docker.io/library/pause:1")
     return node
@@ -56,6 +68,12 @@ def in_order(names):
     return [*sorted(n for n in names if n != "0.log"), "0.log"]
 
 
+def settled(directory):
+    """Nothing is left to do when nothing is written."""
+    rotated = [n for n in files(directory) if n != "0.log"]
+    return len(rotated) <= 3 and [n for n in rotated if not n.endswith(".gz")] == rotated[-1:]
+
+
 def test_logs_are_rotated_compressed_and_removed(log_node):
     node = log_node
     directory = folder(node, run_pod(node, "talk", TALK))
@@ -85,3 +103,34 @@ def test_logs_of_old_attempts_go(log_node):
     eventually(lambda: files(directory, 2), 60, "a third attempt")
     eventually(lambda: not files(directory, 0), 20, "the first one's log is removed")
     assert files(directory, 1) == ["1.log"]
+
+
+def test_logs_are_read_and_followed_over_all_files(log_node, authority):
+    """What is followed misses nothing however often the file is rotated; a log is all files that are kept."""
+    script = TALK.replace("while :", "for n in 1 2 3 4 5 6 7 8").replace("sleep 1;", "sleep 1.1;") + "; echo end; sleep 100000"
+    name = run_pod(log_node, "talk", script)
+    admin = Client(log_node, authority.issue("admin", groups=["system:masters"]))
+    wanted = [f"line {i} of some length, so that it counts" for i in range(1, 2401)]
+    shown = []
+    cli = threading.Thread(target=lambda: shown.append(log_node.cli("logs", "-f", name)))
+    cli.start()
+    with contextlib.closing(admin.connect(60)) as s:
+        s.sendall(head("GET", f"/containerLogs/default/{name}/c?follow=true", "Connection: close").replace(b"/1.1", b"/1.0"))
+        got = b""
+        while not got.endswith(b"\nend\n"):
+            piece = s.recv(65536)
+            assert piece, got[-200:]
+            got += piece
+        lines = got.split(b"\r\n\r\n", 1)[1].decode().splitlines()
+    assert lines == [*wanted, "end"]
+    eventually(lambda: settled(folder(log_node, name)), 30, "files are compressed and removed")
+
+    whole = admin.get(f"/containerLogs/default/{name}/c")[1].splitlines()
+    assert 600 < len(whole) < 2401 and whole == [*wanted, "end"][-len(whole):]
+    for tail in (1, 50, len(whole) - 1, 100000):
+        expected = whole[-tail:]
+        assert admin.get(f"/containerLogs/default/{name}/c?tailLines={tail}")[1].splitlines() == expected
+        assert log_node.cli("logs", name, f"--tail={tail}").stdout.splitlines() == expected
+    log_node.remove_manifest("talk")
+    cli.join(60)
+    assert shown[0].stdout.splitlines() == [*wanted, "end"]

@@ -12,7 +12,7 @@ static void run(const LogOptions *options, const char *data, size_t len, size_t 
 
         log_format_init(&f, options);
         for (size_t at = 0; at < len; at += step)
-                log_format_add(&f, data + at, len - at < step ? len - at : step, out);
+                log_format_add(&f, data + at, len - at < step ? len - at : step, out, out);
         assert(f.rest.len <= LOG_FORMAT_RECORD_MAX);
         log_format_deinit(&f);
 }

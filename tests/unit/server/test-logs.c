@@ -31,7 +31,7 @@ static void check(const LogOptions *options, const char *in, const char *want)
                 log_format_init(&f, options);
                 for (size_t at = 0; at < strlen(in); at += step)
                         log_format_add(&f, in + at, strlen(in) - at < step ? strlen(in) - at : step,
-                                       &out);
+                                       &out, &out);
                 log_format_deinit(&f);
                 assert_string_equal(buf_str(&out), want);
         }
@@ -75,9 +75,9 @@ static void test_endless_record(void **state)
         memset(block, 'x', sizeof(block));
         log_format_init(&f, &all);
         for (int i = 0; i < 100; i++)
-                log_format_add(&f, block, sizeof(block), &out);
+                log_format_add(&f, block, sizeof(block), &out, &out);
         assert_true(f.rest.len <= LOG_FORMAT_RECORD_MAX);
-        log_format_add(&f, "\n" T " stdout F good\n", strlen(T) + 16, &out);
+        log_format_add(&f, "\n" T " stdout F good\n", strlen(T) + 16, &out, &out);
         assert_string_equal(buf_str(&out), "good\n");
         log_format_deinit(&f);
 }
