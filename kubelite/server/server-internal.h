@@ -27,7 +27,7 @@ struct KubeletServer {
         Timer *retry, *check;
         size_t n_requests; /* under way */
         size_t n_node_logs;
-        size_t peak;       /* connections since memory was last given back */
+        size_t peak; /* connections since memory was last given back */
         struct {
                 char *segment;
                 ExtraHandler handler;
