@@ -5,7 +5,6 @@
 #include "daemon.h"
 
 #include "api/quantity.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -169,12 +168,8 @@ void daemon_context_refresh(Daemon *d)
 
 static SecurityModules kernel_modules(void)
 {
-        char enabled[8] = "";
-
         return (SecurityModules){
-                .apparmor = file_read_line("/sys/module/apparmor/parameters/enabled", enabled,
-                                           sizeof(enabled)) == 0 &&
-                            enabled[0] == 'Y',
+                .apparmor = runtime_has_apparmor(),
                 .selinux = access("/sys/fs/selinux/enforce", F_OK) == 0,
         };
 }

@@ -118,15 +118,12 @@ static bool wants_selinux(const Pod *pod)
 int admit_modules(const PodContext *context, const Pod *pod, const char **ret_reason,
                   char **ret_message)
 {
-        /* A container must never run without the profile that confines it. */
-        if (wants_apparmor(pod))
+        if (wants_apparmor(pod) && !context->modules.apparmor)
                 return refuse(ret_reason, ret_message, "AppArmor",
-                              strdup(context->modules.apparmor
-                                             ? "Cannot enforce AppArmor: this node applies no "
-                                               "profiles"
-                                             : "Cannot enforce AppArmor: AppArmor is not enabled "
-                                               "on the host"));
-        /* Where the kernel has no SELinux, labels mean nothing, as to upstream's runtimes. */
+                              strdup("Cannot enforce AppArmor: AppArmor is not enabled on the "
+                                     "host"));
+        /* Where the kernel has no SELinux, labels mean nothing, as to upstream's runtimes; where it
+         * has, a container must not run without the label that confines it. */
         if (wants_selinux(pod) && context->modules.selinux)
                 return refuse(ret_reason, ret_message, "SELinux",
                               strdup("Cannot enforce SELinux: this node sets no labels"));

@@ -316,6 +316,16 @@ static int add_seccomp(const CompileInput *in, ContainerSpec *spec, KlError **er
         return 0;
 }
 
+static void add_apparmor(const CompileInput *in, ContainerSpec *spec)
+{
+        AppArmorProfile profile = pod_apparmor(in->pod, in->container);
+
+        if (str_eq(profile.type, "Localhost"))
+                spec->apparmor = profile.localhost_profile;
+        else if (str_eq(profile.type, "RuntimeDefault"))
+                spec->apparmor = APPARMOR_DEFAULT;
+}
+
 static int add_security(const CompileInput *in, Compiled *out, KlError **err)
 {
         const SecurityContext *sc = &in->container->security;
@@ -332,6 +342,7 @@ static int add_security(const CompileInput *in, Compiled *out, KlError **err)
         spec->cap_add = sc->cap_add;
         spec->cap_drop = sc->cap_drop;
         spec->unmasked_proc = str_eq(sc->proc_mount, "Unmasked");
+        add_apparmor(in, spec);
         if (spec->run_as_non_root && spec->run_as_user == 0)
                 return kl_error(err, -EPERM, CONFIG_ERROR,
                                 "container's runAsUser breaks non-root policy (pod: \"%s_%s(%s)\", "

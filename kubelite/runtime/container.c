@@ -453,7 +453,10 @@ static int prepare(Container *c, const DocumentContext *context, const char *cgr
                    KlError **err)
 {
         Runtime *runtime = c->sandbox->runtime;
-        int r = get_seccomp(c, err);
+        int r = apparmor_check(c->document->apparmor, err);
+
+        if (r == 0)
+                r = get_seccomp(c, err);
 
         if (r == 0)
                 r = write_records(c, context, err);

@@ -208,6 +208,7 @@ static void copy_plain(ShimStart *start, const Document *document)
                 .cap_bounding = document->caps,
                 .cap_effective = document->caps,
                 .no_new_privs = document->no_new_privs,
+                .apparmor = document->apparmor,
                 .rlimits = document->rlimits,
                 .n_rlimits = document->n_rlimits,
                 .oom_score_adj = document->oom_score_adj,

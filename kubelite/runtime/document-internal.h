@@ -57,6 +57,7 @@ typedef struct Document {
         uint64_t caps;
         SeccompKind seccomp;
         const char *seccomp_profile;
+        const char *apparmor; /* "" : none */
         DocumentMount *mounts;
         size_t n_mounts;
         char **masked_paths, **read_only_paths;

@@ -533,7 +533,8 @@ static int set_confinement(Document *d, const ContainerSpec *spec, const Documen
         d->read_only_paths = copy_list(d->arena, masked ? (char *const *)read_only_paths : NULL);
         d->seccomp = spec->privileged ? SECCOMP_UNCONFINED : spec->seccomp;
         d->seccomp_profile = arena_strdup(d->arena, spec->seccomp_profile);
-        if (!d->masked_paths || !d->read_only_paths)
+        d->apparmor = arena_strdup(d->arena, spec->apparmor ? spec->apparmor : "");
+        if (!d->masked_paths || !d->read_only_paths || !d->apparmor)
                 return -ENOMEM;
         if (d->seccomp == SECCOMP_LOCALHOST && str_empty(spec->seccomp_profile))
                 return kl_error(err, -EINVAL, REASON,

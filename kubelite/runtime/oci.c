@@ -88,6 +88,8 @@ static void put_process(JsonWriter *w, const Document *d)
         }
         jw_end(w);
         jw_kbool(w, "noNewPrivileges", d->no_new_privs);
+        if (!str_empty(d->apparmor))
+                jw_kstr(w, "apparmorProfile", d->apparmor);
         jw_kint(w, "oomScoreAdj", d->oom_score_adj);
         jw_end(w);
 }

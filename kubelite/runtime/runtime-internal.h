@@ -64,6 +64,17 @@ int ids_pick(const IdRange *pool, uint32_t per_pod, const IdRange *taken, size_t
 /* One that no sandbox has. */
 int ids_assign(const Runtime *runtime, IdRange *ret, KlError **err);
 
+/* --- apparmor.c --- */
+
+#define APPARMOR_NAME_MAX 1024
+/* Begins to load the default profile, where there is AppArmor. */
+void apparmor_load(Runtime *runtime);
+/* `loaded` is the kernel's list; pure. */
+bool apparmor_is_loaded(const char *loaded, const char *name);
+/* -ENOENT with reason CreateContainerError for a profile that is not loaded; NULL and "" are none.
+ */
+int apparmor_check(const char *name, KlError **err);
+
 /* --- store.c: records on disk --- */
 
 typedef struct ContainerRecord {
@@ -179,6 +190,7 @@ struct Runtime {
         int program_fd;
         char boot_id[BOOT_ID_SIZE];
         uint64_t caps_available, nofile_hard;
+        Worker *apparmor_loader;
         bool user_namespaces;
         IdRange ids; /* all that pods' ranges are taken from */
         uint32_t ids_per_pod;

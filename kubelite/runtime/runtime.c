@@ -119,6 +119,7 @@ int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlErro
                 log_info(NULL, "Without CAP_SYS_RESOURCE no process can get a lower oom_score_adj "
                                "than the daemon's, and no higher hard limits");
         warm_seccomp(runtime);
+        apparmor_load(runtime);
         *ret = KL_STEAL(runtime);
         return 0;
 }
@@ -131,6 +132,7 @@ Runtime *runtime_free(Runtime *runtime)
                 return NULL;
         adopt_drop(runtime);
         gc_drop(runtime);
+        worker_free(runtime->apparmor_loader);
         for (size_t i = 0; runtime->sandboxes && map_next(runtime->sandboxes, &i, NULL, &s);)
                 sandbox_free(s);
         map_free(runtime->sandboxes);

@@ -48,6 +48,7 @@ KL_DEFINE_CLEANUP(Runtime *, runtime_free);
 CgroupMode runtime_cgroup_mode(const Runtime *runtime);
 /* Whether this machine can give pods user namespaces of their own. */
 bool runtime_has_user_namespaces(void);
+bool runtime_has_apparmor(void);
 
 /* --- resources, in the kernel's terms --- */
 
@@ -241,6 +242,9 @@ typedef enum SeccompKind {
         SECCOMP_LOCALHOST,
 } SeccompKind;
 
+/* The profile that the runtime loads, for RuntimeDefault. */
+#define APPARMOR_DEFAULT "kubelite-default"
+
 typedef struct RlimitSpec {
         int resource;
         uint64_t soft, hard;
@@ -276,6 +280,7 @@ typedef struct ContainerSpec {
         bool unmasked_proc;
         SeccompKind seccomp;
         const char *seccomp_profile; /* Localhost: path beneath seccomp_dir */
+        const char *apparmor;        /* name of a loaded profile, or NULL: none */
 
         const MountSpec *mounts;
         size_t n_mounts;

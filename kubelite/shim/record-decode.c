@@ -483,6 +483,8 @@ static int start_field(const Field *field, size_t n_fds, ShimStart *s)
                 return get_str(field, &s->log_name);
         case START_LOG_MAX_BYTES:
                 return get_u64(field, &s->log_max_bytes);
+        case START_APPARMOR:
+                return get_str(field, &s->apparmor);
         default:
                 return root_field(field, n_fds, s);
         }

@@ -200,6 +200,8 @@ int shim_start_encode(const ShimStart *start, Buf *buf, RecordFds *fds)
                 put_str(buf, START_LOG_NAME, start->log_name);
                 put_u64(buf, START_LOG_MAX_BYTES, start->log_max_bytes);
         }
+        if (start->apparmor && *start->apparmor)
+                put_str(buf, START_APPARMOR, start->apparmor);
         return buf_error(buf);
 }
 

@@ -63,6 +63,7 @@ enum StartTag {
         START_LOG_DIR_FD,
         START_LOG_NAME,
         START_LOG_MAX_BYTES,
+        START_APPARMOR,
         START_TAGS,
 };
 

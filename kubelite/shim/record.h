@@ -119,9 +119,10 @@ typedef struct ShimUser {
 
 typedef struct ShimStart {
         const char *id;
-        char *const *args; /* at least one; found in env's PATH if without a slash */
-        char *const *env;  /* HOME is added when missing */
-        const char *cwd;   /* "" is "/"; made if missing */
+        char *const *args;    /* at least one; found in env's PATH if without a slash */
+        char *const *env;     /* HOME is added when missing */
+        const char *cwd;      /* "" is "/"; made if missing */
+        const char *apparmor; /* profile that the program runs in; "": as the shim. NULL is "" */
         ShimUser user;
         uint64_t cap_bounding, cap_effective; /* 1 << CAP_X; effective is permitted too; inheritable
                                                  and ambient are always empty */

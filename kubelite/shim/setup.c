@@ -89,6 +89,31 @@ static int open_pty(Setup *setup, bool console, KlError **err)
         return r;
 }
 
+/* Takes effect with the program. Here the host's /proc is at hand, and no container's. */
+static int enter_apparmor(const ShimStart *start, KlError **err)
+{
+        static const char *const files[] = { "/proc/self/attr/apparmor/exec",
+                                             "/proc/self/attr/exec" };
+        KL_AUTOBUF text = BUF_INIT;
+        KL_AUTOFD int fd = -1;
+        ssize_t n;
+
+        if (str_empty(start->apparmor))
+                return 0;
+        for (size_t i = 0; fd < 0 && i < ELEMENTS(files); i++)
+                fd = open(files[i], O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return kl_error_errno(err, -errno, REASON, "AppArmor");
+        buf_addf(&text, "exec %s", start->apparmor);
+        if (buf_error(&text))
+                return -ENOMEM;
+        n = write(fd, text.data, text.len);
+        if (n < 0)
+                return kl_error_errno(err, -errno, REASON, "AppArmor profile '%s'",
+                                      start->apparmor);
+        return (size_t)n == text.len ? 0 : -EIO;
+}
+
 /* Pipes are the host root's, and unmapped owners are nobody to the pod's root: it could neither
  * open /dev/stdout again nor give it to the user. With the host's privileges. */
 static void give_stdio(const Setup *setup)
@@ -184,7 +209,9 @@ void setup_container(Setup *setup)
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         give_stdio(setup);
-        r = copy_env(setup, setup->start->env, NULL);
+        r = enter_apparmor(start, &err);
+        if (r == 0)
+                r = copy_env(setup, setup->start->env, NULL);
         if (r == 0 && !v2)
                 r = cgroup_attach(start->cgroups, start->n_cgroups, &err);
         if (r == 0)
@@ -234,7 +261,9 @@ void setup_exec(Setup *setup, const ShimExec *exec, int pidfd, const char *exec_
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
         give_stdio(setup);
-        r = copy_env(setup, setup->start->env, exec->extra_env);
+        r = enter_apparmor(setup->start, &err);
+        if (r == 0)
+                r = copy_env(setup, setup->start->env, exec->extra_env);
         if (r == 0)
                 r = join_cgroups(setup, exec_cgroup, &err);
         if (r == 0)

@@ -71,13 +71,13 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(installed, tmp_path_factory):
+def machine(installed, apparmor_parser, tmp_path_factory):
     archive = tmp_path_factory.mktemp("images") / "busybox.tar"
     images.busybox().write_oci_archive(archive, [IMAGE])
     many = tmp_path_factory.mktemp("images") / "layers.tar"
     layers = [images.Layer().file(f"layer/{i}", f"{i}\n") for i in range(LAYERS)]
     images.busybox().with_(layers=layers).write_oci_archive(many, ["localhost/layers:1"])
-    payload = {"usr/local": installed / "usr/local", "root/busybox.tar": archive, "root/layers.tar": many}
+    payload = {"usr/local": installed / "usr/local", "usr/sbin/apparmor_parser": apparmor_parser, "root/busybox.tar": archive, "root/layers.tar": many}
     with Vm(payload=payload) as vm:
         vm.run("mkdir -p /etc/cni/net.d /etc/kubelite/manifests"
                " && cp /usr/local/share/doc/kubelite/10-kubelite.conflist /etc/cni/net.d"
@@ -152,6 +152,57 @@ def test_devices_are_denied(machine):
     assert text.splitlines() == ["null works", "made", "cat: can't open '/tmp/f': Operation not permitted"]
     machine.run("rm /etc/kubelite/manifests/devices.yaml")
     eventually(lambda: "devices-vm" not in machine.pods(), 60, "pod gone", interval=0.5)
+
+
+def ended(machine, manifest):
+    """The pod's status when it is over or does not start, and what it printed."""
+    name = manifest["metadata"]["name"]
+    manifest["spec"]["restartPolicy"] = "Never"
+    machine.add(manifest)
+
+    def over():
+        status = json.loads(machine.run(f"kubelite inspect {name}-vm -o json", check=False).output or "{}").get("status") or {}
+        waiting = [(c["state"].get("waiting") or {}).get("reason") for c in status.get("containerStatuses") or []]
+        bad = [w for w in waiting if w not in (None, "ContainerCreating")]
+        return status if bad or status.get("phase") in ("Succeeded", "Failed") else None
+    status = eventually(over, 120, f"{name} has a verdict", interval=0.5)
+    out = machine.run(f"kubelite logs {name}-vm", check=False).output
+    machine.run(f"rm /etc/kubelite/manifests/{name}.yaml")
+    return status, out
+
+
+def test_apparmor(machine):
+    """By field and by annotation, the node's profile and the administrator's; one that is not loaded runs nothing."""
+    script = "cat /proc/self/attr/current; mount -t tmpfs none /mnt 2>&1 || mkdir -p /mnt && mount -t tmpfs none /mnt 2>&1 && echo mounted"
+    capable = {"capabilities": {"add": ["SYS_ADMIN"]}}
+    machine.vm.eventually("grep -q kubelite-default /sys/kernel/security/apparmor/profiles", 60)
+    machine.put("/root/mine", "profile mine { file, capability, mount, deny /etc/hostname r, }")
+    machine.run("apparmor_parser -Kr /root/mine", timeout=120)
+    free = ended(machine, pod("aa-none", script, securityContext=capable))
+    assert "unconfined" in free[1] and "mounted" in free[1]
+    own = ended(machine, pod("aa-default", script, securityContext={**capable, "appArmorProfile": {"type": "RuntimeDefault"}}))
+    assert "kubelite-default (enforce)" in own[1] and "mounted" not in own[1]
+    mine = ended(machine, pod("aa-mine", "cat /etc/hostname || cat /proc/self/attr/current", securityContext={
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": "mine"}}))
+    assert "mine (enforce)" in mine[1] and "ermission denied" in mine[1]
+    annotated = pod("aa-note", "cat /proc/self/attr/current")
+    annotated["metadata"]["annotations"] = {"container.apparmor.security.beta.kubernetes.io/main": "localhost/mine"}
+    assert "mine (enforce)" in ended(machine, annotated)[1]
+    missing = ended(machine, pod("aa-missing", "echo ran", securityContext={
+        "appArmorProfile": {"type": "Localhost", "localhostProfile": "nope"}}))
+    waiting = missing[0]["containerStatuses"][0]["state"]["waiting"]
+    assert waiting["reason"] == "CreateContainerError" and "apparmor profile not found nope" in waiting["message"]
+    assert "ran" not in missing[1].split()
+
+
+def test_user_namespaces_need_a_newer_kernel(machine):
+    """6.1 cannot map ids of tmpfs: such a pod is told so and nothing of it runs."""
+    manifest = pod("userns", "echo ran")
+    manifest["spec"]["hostUsers"] = False
+    machine.add(manifest)
+    machine.vm.eventually("journalctl -u kubelite --no-pager | grep -q 'FailedCreatePodSandBox.*does not support user namespaces.*6[.]3'", 60)
+    assert machine.pods()["userns-vm"]["phase"] == "Pending"
+    machine.run("rm /etc/kubelite/manifests/userns.yaml")
 
 
 def test_image_of_many_layers(machine):

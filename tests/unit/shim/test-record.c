@@ -66,6 +66,7 @@ static ShimStart sample(void)
                 .log_dir_fd = 44,
                 .log_name = "7.log",
                 .log_max_bytes = 1ULL << 33,
+                .apparmor = "confined",
         };
 }
 
@@ -103,6 +104,7 @@ static void test_start(void **state)
         assert_int_equal(fds.fds[got.log_dir_fd], 44);
         assert_string_equal(got.log_name, "7.log");
         assert_true(got.log_max_bytes == 1ULL << 33);
+        assert_string_equal(got.apparmor, "confined");
         assert_int_equal(got.mounts[0].fd, -1);
         assert_string_equal(got.mounts[2].options, "size=1");
         assert_int_equal(got.devices[0].minor, 229);
