@@ -14,6 +14,7 @@ struct Loop {
                 idle; /* active only while something is deferred, so that the turn does not wait */
         List deferred;
         List workers_queued;
+        List abandoned; /* children that nobody waits for */
         unsigned int n_workers;
 };
 

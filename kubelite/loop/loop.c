@@ -39,6 +39,8 @@ struct Signal {
 };
 
 struct Child {
+        List link;
+        Loop *loop;
         Watch *watch;
         int pidfd;
         pid_t pid;
@@ -87,6 +89,7 @@ int loop_new(Loop **ret, KlError **err)
         }
         list_init(&loop->deferred);
         list_init(&loop->workers_queued);
+        list_init(&loop->abandoned);
         uv_check_init(&loop->uv, &loop->check);
         uv_idle_init(&loop->uv, &loop->idle);
         loop->check.data = loop;
@@ -102,6 +105,8 @@ Loop *loop_free(Loop *loop)
         if (!loop)
                 return NULL;
         assert(list_empty(&loop->deferred) && list_empty(&loop->workers_queued));
+        list_for_each (child, &loop->abandoned, Child, link)
+                child_free(child);
         uv_close((uv_handle_t *)&loop->check, NULL);
         uv_close((uv_handle_t *)&loop->idle, NULL);
         uv_run(&loop->uv, UV_RUN_DEFAULT);
@@ -334,6 +339,8 @@ int child_new(Loop *loop, pid_t pid, ChildFunc func, void *data, Child **ret)
 
         if (!child)
                 return -ENOMEM;
+        list_init(&child->link);
+        child->loop = loop;
         child->pid = pid;
         child->func = func;
         child->data = data;
@@ -356,11 +363,23 @@ int child_new(Loop *loop, pid_t pid, ChildFunc func, void *data, Child **ret)
 Child *child_free(Child *child)
 {
         if (child) {
+                list_unlink(&child->link);
                 watch_free(child->watch);
                 kl_close(child->pidfd);
                 free(child);
         }
         return NULL;
+}
+
+static void on_abandoned(Child *child, int status, void *data)
+{
+        child_free(child);
+}
+
+void child_abandon(Child *child)
+{
+        child->func = on_abandoned;
+        list_append(&child->loop->abandoned, &child->link);
 }
 
 int process_watch_new(Loop *loop, int pidfd, WatchFunc func, void *data, Watch **ret)

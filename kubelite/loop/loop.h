@@ -86,6 +86,8 @@ typedef void (*ChildFunc)(Child *child, int status, void *data);
 /* pid must be an unreaped child of ours. Freeing before it ended leaves it running and unreaped. */
 int child_new(Loop *loop, pid_t pid, ChildFunc func, void *data, Child **ret);
 Child *child_free(Child *child);
+/* It is reaped when it ends, and nobody is told. */
+void child_abandon(Child *child);
 KL_DEFINE_CLEANUP(Child *, child_free);
 
 /* A process that is not our child: told when it is gone, without a status. */

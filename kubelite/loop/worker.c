@@ -15,11 +15,13 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "loop/loop-internal.h"
 
 #include <assert.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -29,6 +31,9 @@
 
 #define WORKER_READ_SIZE 65536
 #define WORKER_PASS_FD 3
+/* The kernel takes 253 in one message. */
+#define PASS_BATCH 200
+#define KILL_WAIT_MS 1000
 
 struct Worker {
         Loop *loop;
@@ -39,8 +44,11 @@ struct Worker {
         char *cwd;
         WorkerBody body;
         void *body_arg;
+        void (*free_arg)(void *);
         int keep_fds[ELEMENTS(((WorkerSpec *)0)->keep_fds)];
         size_t n_keep;
+        int *hold; /* ascending */
+        size_t n_hold;
         Buf input;
         Buf out, errors;
         uint64_t deadline_ms, term_grace_ms;
@@ -88,17 +96,36 @@ static void worker_close_pipes(Worker *w)
         w->pass_fd = kl_close(w->pass_fd);
 }
 
+/* A killed process is gone in no time, unless it sleeps where no signal reaches it. */
+static void worker_kill(Worker *w)
+{
+        KL_AUTOFD int pidfd = (int)syscall(SYS_pidfd_open, w->pid, 0);
+        struct pollfd p = { .fd = pidfd, .events = POLLIN };
+        int r;
+
+        worker_signal(w, SIGKILL);
+        do
+                r = poll(&p, 1, KILL_WAIT_MS);
+        while (r < 0 && errno == EINTR);
+        if (pidfd < 0 || r != 0) {
+                child_free(w->child);
+                while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
+                return;
+        }
+        log_warning(NULL, "Process %d (%s) does not end, leaving it behind", w->pid, w->name);
+        child_abandon(w->child);
+}
+
 Worker *worker_free(Worker *w)
 {
         if (!w)
                 return NULL;
         list_unlink(&w->queued);
-        if (w->child && w->pid > 0) {
-                worker_signal(w, SIGKILL);
-                child_free(w->child);
-                while (waitpid(w->pid, NULL, 0) < 0 && errno == EINTR)
-                        ;
-        }
+        if (w->child && w->pid > 0)
+                worker_kill(w);
+        if (w->free_arg)
+                w->free_arg(w->body_arg);
         if (w->freed)
                 *w->freed = true;
         worker_close_pipes(w);
@@ -110,6 +137,7 @@ Worker *worker_free(Worker *w)
                 w->loop->n_workers--;
                 queue_next(w->loop);
         }
+        free(w->hold);
         free(w->path);
         strv_free(w->argv);
         strv_free(w->envp);
@@ -126,12 +154,15 @@ pid_t worker_pid(const Worker *worker)
         return worker->pid;
 }
 
-static int receive_fd(int socket)
+typedef union PassControl {
+        char bytes[CMSG_SPACE(PASS_BATCH * sizeof(int))];
+        struct cmsghdr align;
+} PassControl;
+
+/* One message; its number of descriptors, 0 when there is none. */
+static size_t receive_batch(int socket, int *fds)
 {
-        union {
-                char bytes[CMSG_SPACE(sizeof(int))];
-                struct cmsghdr align;
-        } control;
+        PassControl control;
         char byte;
         struct iovec iov = { &byte, 1 };
         struct msghdr msg = {
@@ -141,38 +172,68 @@ static int receive_fd(int socket)
                 .msg_controllen = sizeof(control.bytes),
         };
         struct cmsghdr *c;
-        int fd;
+        size_t n;
 
-        if (socket < 0 || recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
-                return -1;
+        if (recvmsg(socket, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0)
+                return 0;
         c = CMSG_FIRSTHDR(&msg);
-        if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-                return -1;
-        memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-        return fd;
+        if (!c || c->cmsg_type != SCM_RIGHTS)
+                return 0;
+        n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+        return n;
 }
 
-int worker_pass_fd(int fd)
+static int *receive_fds(int socket, size_t *ret_n)
 {
-        union {
-                char bytes[CMSG_SPACE(sizeof(int))];
-                struct cmsghdr align;
-        } control = { { 0 } };
+        int batch[PASS_BATCH], *fds = NULL;
+        size_t n, total = 0;
+
+        while (socket >= 0 && (n = receive_batch(socket, batch)) > 0) {
+                int *grown = total + n <= WORKER_FDS_MAX
+                                     ? reallocarray(fds, total + n, sizeof(*fds))
+                                     : NULL;
+
+                if (!grown) {
+                        for (size_t i = 0; i < n; i++)
+                                kl_close(batch[i]);
+                        break;
+                }
+                fds = grown;
+                memcpy(fds + total, batch, n * sizeof(*fds));
+                total += n;
+        }
+        *ret_n = total;
+        return fds;
+}
+
+static int pass_batch(const int *fds, size_t n)
+{
+        PassControl control = { { 0 } };
         char byte = 0;
         struct iovec iov = { &byte, 1 };
         struct msghdr msg = {
                 .msg_iov = &iov,
                 .msg_iovlen = 1,
                 .msg_control = control.bytes,
-                .msg_controllen = sizeof(control.bytes),
+                .msg_controllen = CMSG_SPACE(n * sizeof(int)),
         };
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+        c->cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, n * sizeof(int));
         return sendmsg(WORKER_PASS_FD, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int worker_pass_fds(const int *fds, size_t n)
+{
+        int r = n > WORKER_FDS_MAX ? -E2BIG : 0;
+
+        for (size_t i = 0; i < n && r == 0; i += PASS_BATCH)
+                r = pass_batch(fds + i, n - i < PASS_BATCH ? n - i : PASS_BATCH);
+        return r;
 }
 
 /* Reads what is there; false at the end of the pipe (or when the worker was freed by on_out). */
@@ -219,9 +280,11 @@ static void worker_finish(Worker *w)
                 .out_len = out.len,
                 .errors = buf_str(&errors),
                 .errors_len = errors.len,
-                .passed_fd = receive_fd(w->pass_fd),
         };
+        size_t n_passed;
 
+        result.passed_fds = receive_fds(w->pass_fd, &result.n_passed_fds);
+        n_passed = result.n_passed_fds;
         w->out = w->errors = (Buf)BUF_INIT;
         timer_stop(w->timer);
         worker_close_pipes(w);
@@ -231,7 +294,9 @@ static void worker_finish(Worker *w)
                 queue_next(w->loop);
         }
         w->done(w, &result, w->data);
-        kl_close(result.passed_fd);
+        for (size_t i = 0; i < n_passed; i++)
+                kl_close(result.passed_fds[i]);
+        free(result.passed_fds);
 }
 
 static void on_child_exit(Child *child, int status, void *data)
@@ -334,6 +399,18 @@ static void child_reset(const Worker *w)
         umask(0022);
 }
 
+static void close_others(const Worker *w, unsigned int from)
+{
+        for (size_t i = 0; i < w->n_hold; i++) {
+                unsigned int fd = (unsigned int)w->hold[i];
+
+                if (fd > from)
+                        syscall(SYS_close_range, from, fd - 1, 0);
+                from = fd >= from ? fd + 1 : from;
+        }
+        syscall(SYS_close_range, from, ~0U, 0);
+}
+
 /* Everything the child keeps is first moved above the range that it will be put into. */
 static void __attribute__((noreturn)) child_run(Worker *w, ChildPipes p)
 {
@@ -352,7 +429,7 @@ static void __attribute__((noreturn)) child_run(Worker *w, ChildPipes p)
         for (int i = 0; i < n; i++)
                 if (high[i] < 0 || move_fd(high[i], i) < 0)
                         _exit(126);
-        syscall(SYS_close_range, n, ~0U, 0);
+        close_others(w, (unsigned int)n);
         if (w->body)
                 _exit(w->body(w->body_arg) & 0xff);
         execve(w->path, w->argv, w->envp);
@@ -460,6 +537,26 @@ static int keep_fds(Worker *w, const WorkerSpec *spec)
         return 0;
 }
 
+static int compare_fds(const void *a, const void *b)
+{
+        return *(const int *)a - *(const int *)b;
+}
+
+static int hold_fds(Worker *w, const WorkerSpec *spec)
+{
+        if (spec->n_hold_fds == 0)
+                return 0;
+        w->hold = calloc(spec->n_hold_fds, sizeof(*w->hold));
+        if (!w->hold)
+                return -ENOMEM;
+        for (size_t i = 0; i < spec->n_hold_fds; i++) {
+                assert(spec->hold_fds[i] >= WORKER_HOLD_MIN);
+                w->hold[w->n_hold++] = spec->hold_fds[i];
+        }
+        qsort(w->hold, w->n_hold, sizeof(*w->hold), compare_fds);
+        return 0;
+}
+
 int worker_start(Loop *loop, const WorkerSpec *spec, Worker **ret, KlError **err)
 {
         static char *const default_env[] = {
@@ -469,13 +566,17 @@ int worker_start(Loop *loop, const WorkerSpec *spec, Worker **ret, KlError **err
         int r;
 
         assert(spec->deadline_ms > 0 && spec->done && (spec->path || spec->body));
-        if (!w)
+        if (!w) {
+                if (spec->free_arg)
+                        spec->free_arg(spec->body_arg);
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
+        }
         *w = (Worker){
                 .loop = loop,
                 .name = spec->name,
                 .body = spec->body,
                 .body_arg = spec->body_arg,
+                .free_arg = spec->free_arg,
                 .deadline_ms = spec->deadline_ms,
                 .term_grace_ms = spec->term_grace_ms,
                 .outlives_us = spec->outlives_us,
@@ -492,6 +593,9 @@ int worker_start(Loop *loop, const WorkerSpec *spec, Worker **ret, KlError **err
         };
         list_init(&w->queued);
         r = keep_fds(w, spec);
+        if (r < 0)
+                return kl_error_errno(err, r, NULL, "start %s", spec->name);
+        r = hold_fds(w, spec);
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "start %s", spec->name);
         w->path = spec->path ? strdup(spec->path) : NULL;

@@ -29,11 +29,14 @@ typedef struct WorkerResult {
         size_t out_len;
         const char *errors; /* standard error likewise, at most WORKER_STDERR_MAX bytes */
         size_t errors_len;
-        int passed_fd; /* a descriptor that a function worker sent, or -1; KL_STEAL_FD it or it is
-                          closed */
+        int *passed_fds; /* that a function worker sent, in order; KL_STEAL_FD them or they are
+                            closed */
+        size_t n_passed_fds;
 } WorkerResult;
 
 #define WORKER_STDERR_MAX 8192
+#define WORKER_FDS_MAX 2048
+#define WORKER_HOLD_MIN 16
 
 typedef void (*WorkerFunc)(Worker *worker, WorkerResult *result, void *data);
 
@@ -49,7 +52,11 @@ typedef struct WorkerSpec {
         char *const *envp; /* NULL: empty environment but PATH */
         /* … or a function */
         WorkerBody body;
-        void *body_arg;
+        void *body_arg; /* must last until the worker is done: it may be queued before its fork */
+        void (*free_arg)(void *arg); /* or is given away, also when the start fails */
+        const int *hold_fds; /* that it uses, under the numbers that they have (copied); all from
+                                WORKER_HOLD_MIN on; everything else is closed */
+        size_t n_hold_fds;
 
         const void *input; /* standard input, copied; NULL: /dev/null */
         size_t input_len;
@@ -71,15 +78,16 @@ typedef struct WorkerSpec {
 /* Copies what it needs of the spec (argv, envp, input), not body_arg. */
 int worker_start(Loop *loop, const WorkerSpec *spec, Worker **ret, KlError **err);
 
-/* Kills (whole group if it has one), reaps, frees. */
+/* Kills (whole group if it has one), reaps, frees. One that no signal reaches, since its file
+ * system hangs, is left to end by itself. */
 Worker *worker_free(Worker *worker);
 KL_DEFINE_CLEANUP(Worker *, worker_free);
 
 /* 0 while it is queued. */
 pid_t worker_pid(const Worker *worker);
 
-/* Before a function worker returns: hands a descriptor to its parent (WorkerResult.passed_fd). */
-int worker_pass_fd(int fd);
+/* Before a function worker returns: hands descriptors to its parent (WorkerResult.passed_fds). */
+int worker_pass_fds(const int *fds, size_t n);
 
 /* "exited with status 1", "was killed by signal 9 (Killed)", "did not end within 10 s". */
 void worker_describe(const WorkerResult *result, uint64_t deadline_ms, char *buf, size_t size);

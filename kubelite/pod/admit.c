@@ -37,6 +37,18 @@ static int admit_by(int (*judge)(const PodContext *, const Pod *, const char **,
         return judge(context, pod, &reason, &message) ? refuse(ret, reason, message) : 0;
 }
 
+/* Upstream's driver ran git as root on what a stranger chose (CVE-2024-10220, CVE-2025-1767). */
+static int admit_volumes(const Pod *pod, Admission *ret)
+{
+        for (size_t i = 0; i < pod->n_volumes; i++)
+                if (str_eq(pod->volumes[i].type, "gitRepo"))
+                        return refuse(ret, "GitRepoVolumeForbidden",
+                                      str_format("volume \"%s\": this node never mounts gitRepo "
+                                                 "volumes; clone in an init container instead",
+                                                 pod->volumes[i].name));
+        return 0;
+}
+
 /* --- pressure --- */
 
 static const char *const pressure_names[NODE_PRESSURES] = {
@@ -229,7 +241,7 @@ int pod_admit(const PodContext *context, const Pod *pod, const Pod *const *other
 
         *ret = (Admission){ 0 };
         if (admit_pressure(context, pod, ret) || admit_by(admit_sysctls, context, pod, ret) ||
-            admit_system(pod, ret))
+            admit_system(pod, ret) || admit_volumes(pod, ret))
                 return 1;
         r = admit_fit(&fit, ret);
         free(fit.message);

@@ -40,6 +40,13 @@ static char *pod_dir(const PodContext *context, const Pod *pod, Arena *arena)
         return arena_format(arena, "%s/pods/%s", context->root_dir, pod->uid);
 }
 
+char *compile_log_link(const PodContext *context, const Pod *pod, const char *container,
+                       const char *id, Arena *arena)
+{
+        return arena_format(arena, "%s/%s_%s_%s-%s.log", context->log_links_dir, pod->name,
+                            pod->namespace, container, id);
+}
+
 char *compile_termination_path(const PodContext *context, const Pod *pod, const char *container,
                                const char *id, Arena *arena)
 {
@@ -47,40 +54,36 @@ char *compile_termination_path(const PodContext *context, const Pod *pod, const 
                             container, id);
 }
 
-int compile_pod_files(const PodContext *context, const Pod *pod, char *const *pod_ips,
-                      bool *ret_dns_cut, KlError **err)
+/* Files of the node's own, for all containers of the pod. */
+static int add_pod_files(const CompileInput *in, Compiled *out, FileSpec *files, KlError **err)
 {
-        KL_AUTO(arena_free) Arena *arena = arena_new();
         KL_AUTOFREE char *hostname = NULL;
         KL_AUTOFREE char *domain = NULL;
         KL_AUTOFREE char *resolv = NULL;
         KL_AUTOFREE char *hosts_text = NULL;
         KL_AUTOBUF text = BUF_INIT;
-        DnsSettings dns = context->dns;
-        const char *dir = arena ? pod_dir(context, pod, arena) : NULL;
-        int r;
+        DnsSettings dns = in->context->dns;
+        const char *dir = pod_dir(in->context, in->pod, out->arena);
 
         if (!dir)
                 return kl_error_oom(err);
-        r = dir_make_all(dir, 0750);
-        if (r < 0)
-                return kl_error_errno(err, r, CONFIG_ERROR, "make '%s'", dir);
-        KL_TRY(files_hostname(pod, dns.cluster_domain, &hostname, &domain, err));
-        if (!str_empty(context->resolv_conf))
-                file_read(context->resolv_conf, HOST_FILE_MAX, &resolv, NULL);
+        KL_TRY(files_hostname(in->pod, dns.cluster_domain, &hostname, &domain, err));
+        if (!str_empty(in->context->resolv_conf))
+                file_read(in->context->resolv_conf, HOST_FILE_MAX, &resolv, NULL);
         dns.host_resolv = resolv;
-        files_resolv_conf(pod, &dns, ret_dns_cut, &text);
-        r = file_replace(arena_format(arena, "%s/resolv.conf", dir), buf_str(&text), text.len, 0644,
-                         false);
-        if (r < 0)
-                return kl_error_errno(err, r, CONFIG_ERROR, "write resolv.conf of the pod");
+        files_resolv_conf(in->pod, &dns, &out->dns_cut, &text);
+        files[0] = (FileSpec){ FILE_TEXT, arena_format(out->arena, "%s/resolv.conf", dir),
+                               arena_strdup(out->arena, buf_str(&text)) };
         buf_clear(&text);
-        if (pod->host_network)
+        if (in->pod->host_network)
                 file_read("/etc/hosts", HOST_FILE_MAX, &hosts_text, NULL);
-        files_hosts(pod, hostname, domain, pod_ips, hosts_text, &text);
-        r = file_replace(arena_format(arena, "%s/etc-hosts", dir), buf_str(&text), text.len, 0644,
-                         false);
-        return r < 0 ? kl_error_errno(err, r, CONFIG_ERROR, "write hosts of the pod") : 0;
+        files_hosts(in->pod, hostname, domain, in->pod_ips, hosts_text, &text);
+        files[1] = (FileSpec){ FILE_TEXT, arena_format(out->arena, "%s/etc-hosts", dir),
+                               arena_strdup(out->arena, buf_str(&text)) };
+        for (size_t i = 0; i < 2; i++)
+                if (!files[i].path || !files[i].text)
+                        return kl_error_oom(err);
+        return 0;
 }
 
 /* --- the sandbox --- */
@@ -163,23 +166,22 @@ static int propagation_of(const VolumeMount *vm, MountPropagation *ret, KlError 
 static int add_volume_mount(MountBuild *b, const VolumeMount *vm)
 {
         KL_AUTOFREE char *expanded = NULL;
-        const char *sub_path = str_empty(vm->sub_path) ? NULL : vm->sub_path;
         MountSpec *m = mount_next(b);
-        int fd;
+        int r;
 
+        m->sub_path = str_empty(vm->sub_path) ? NULL : vm->sub_path;
         if (!str_empty(vm->sub_path_expr)) {
                 KL_TRY(environment_expand_strict(vm->sub_path_expr, b->in->env, &expanded, b->err));
-                sub_path = expanded;
+                m->sub_path = arena_strdup(b->out->arena, expanded);
+                if (!m->sub_path)
+                        return kl_error_oom(b->err);
         }
-        fd = pod_volume_open(b->in->volumes, vm->name, sub_path, vm->read_only, b->err);
-        if (fd < 0) {
+        r = pod_volume_source(b->in->volumes, vm->name, &m->source, &m->source_fd, b->err);
+        if (r < 0) {
                 if (b->err)
                         kl_error_default_reason(*b->err, CONFIG_ERROR);
-                return fd;
+                return r;
         }
-        b->out->fds[b->out->n_fds++] = fd;
-        m->source_fd = fd;
-        m->source = vm->name;
         m->read_only = vm->read_only;
         m->recursive_read_only = vm->read_only && vm->recursive_read_only &&
                                  !str_eq(vm->recursive_read_only, "Disabled");
@@ -210,36 +212,23 @@ static int add_pod_file(MountBuild *b, const char *name, const char *target)
         return m->source ? 0 : kl_error_oom(b->err);
 }
 
-static int add_termination_file(MountBuild *b)
+static int add_termination_file(MountBuild *b, FileSpec *file)
 {
         const CompileInput *in = b->in;
         const Container *c = in->container;
-        const char *dir = pod_dir(in->context, in->pod, b->out->arena);
-        char *parent = dir ? arena_format(b->out->arena, "%s/containers/%s", dir, c->name) : NULL;
         MountSpec *m;
-        int fd, r;
 
         if (str_empty(c->termination_message_path) || has_mount_at(c, c->termination_message_path))
                 return 0;
-        if (!parent)
+        *file = (FileSpec){
+                FILE_FRESH,
+                compile_termination_path(in->context, in->pod, c->name, in->id, b->out->arena), NULL
+        };
+        if (!file->path)
                 return kl_error_oom(b->err);
-        r = dir_make_all(parent, 0750);
-        if (r < 0)
-                return kl_error_errno(b->err, r, "CreateContainerError", "make '%s'", parent);
-        b->out->termination_file =
-                compile_termination_path(in->context, in->pod, c->name, in->id, b->out->arena);
-        if (!b->out->termination_file)
-                return kl_error_oom(b->err);
-        fd = open(b->out->termination_file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                  0666);
-        if (fd < 0)
-                return kl_error_errno(b->err, -errno, "CreateContainerError", "create '%s'",
-                                      b->out->termination_file);
-        /* Writable by whoever the container runs as, whatever our umask is. */
-        fchmod(fd, 0666);
-        close(fd);
+        b->out->spec.n_files++;
         m = mount_next(b);
-        m->source = b->out->termination_file;
+        m->source = file->path;
         m->target = c->termination_message_path;
         return 0;
 }
@@ -247,17 +236,27 @@ static int add_termination_file(MountBuild *b)
 static int add_mounts(MountBuild *b)
 {
         const Container *c = b->in->container;
+        FileSpec *files = ARENA_ARRAY(b->out->arena, 4, FileSpec);
 
         b->mounts = ARENA_ARRAY(b->out->arena, c->n_mounts + 4, MountSpec);
-        b->out->fds = ARENA_ARRAY(b->out->arena, c->n_mounts + 1, int);
-        if (!b->mounts || !b->out->fds)
+        if (!b->mounts || !files)
                 return kl_error_oom(b->err);
         b->out->spec.mounts = b->mounts;
+        b->out->spec.files = files;
+        KL_TRY(add_pod_files(b->in, b->out, files, b->err));
+        /* /var/log/containers/<pod>_<ns>_<container>-<id>.log, where log collectors look. */
+        files[2] = (FileSpec){ FILE_LINK,
+                               compile_log_link(b->in->context, b->in->pod, c->name, b->in->id,
+                                                b->out->arena),
+                               b->out->spec.log_path };
+        if (!files[2].path)
+                return kl_error_oom(b->err);
+        b->out->spec.n_files = 3;
         for (size_t i = 0; i < c->n_mounts; i++)
                 KL_TRY(add_volume_mount(b, &c->mounts[i]));
         KL_TRY(add_pod_file(b, "etc-hosts", "/etc/hosts"));
         KL_TRY(add_pod_file(b, "resolv.conf", "/etc/resolv.conf"));
-        return add_termination_file(b);
+        return add_termination_file(b, &files[3]);
 }
 
 /* --- identity and privilege --- */
@@ -503,8 +502,6 @@ int compile_container(const CompileInput *in, Compiled *ret, KlError **err)
 
 void compiled_deinit(Compiled *compiled)
 {
-        for (size_t i = 0; i < compiled->n_fds; i++)
-                kl_close(compiled->fds[i]);
         arena_free(compiled->arena);
         *compiled = (Compiled){ 0 };
 }

@@ -5,8 +5,7 @@
 #include "pod/context.h"
 
 /*
- * A pod's spec into what the runtime takes. Pure but for opening volumes and making the node's own
- * files of a container.
+ * A pod's spec into what the runtime takes. Pure but for reading the host's resolv.conf and hosts.
  */
 
 typedef struct CompileInput {
@@ -25,9 +24,7 @@ typedef struct CompileInput {
 typedef struct Compiled {
         Arena *arena;
         ContainerSpec spec;
-        int *fds; /* of the mounts; closed by compiled_deinit */
-        size_t n_fds;
-        char *termination_file; /* host path of the termination message, in the arena */
+        bool dns_cut; /* resolv.conf could not take all */
 } Compiled;
 
 /* Errors carry CreateContainerConfigError or CreateContainerError. */
@@ -53,12 +50,12 @@ char *compile_log_dir(const PodContext *context, const Pod *pod, Arena *arena);
 char *compile_log_path(const PodContext *context, const Pod *pod, const char *container,
                        unsigned int attempt, Arena *arena);
 
+/* Where log collectors look; in the arena. */
+char *compile_log_link(const PodContext *context, const Pod *pod, const char *container,
+                       const char *id, Arena *arena);
+
 /* Host path of the file behind the termination message of one run; in the arena. */
 char *compile_termination_path(const PodContext *context, const Pod *pod, const char *container,
                                const char *id, Arena *arena);
-
-/* Writes hosts and resolv.conf of the pod beneath its directory. */
-int compile_pod_files(const PodContext *context, const Pod *pod, char *const *pod_ips,
-                      bool *ret_dns_cut, KlError **err);
 
 #endif

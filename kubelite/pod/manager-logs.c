@@ -22,7 +22,7 @@
 
 typedef struct LogSweep {
         const char *log_dir, *links_dir;
-        char *const *live;
+        char **live;
         struct timespec begin;
 } LogSweep;
 
@@ -84,6 +84,14 @@ static int sweep_body(void *arg)
         return 0;
 }
 
+static void sweep_free(void *arg)
+{
+        LogSweep *sweep = arg;
+
+        strv_free(sweep->live);
+        free(sweep);
+}
+
 static void on_swept(Worker *worker, WorkerResult *result, void *data)
 {
         PodManager *m = data;
@@ -93,20 +101,28 @@ static void on_swept(Worker *worker, WorkerResult *result, void *data)
 
 void manager_sweep_logs(PodManager *m, char *const *live)
 {
-        LogSweep sweep = { .log_dir = m->context->log_dir,
-                           .links_dir = m->context->log_links_dir,
-                           .live = live };
+        LogSweep *sweep = calloc(1, sizeof(*sweep));
         WorkerSpec spec = {
                 .name = "log sweep",
                 .body = sweep_body,
-                .body_arg = &sweep,
+                .body_arg = sweep,
+                .free_arg = sweep_free,
                 .deadline_ms = DEADLINE_MS,
                 .done = on_swept,
                 .data = m,
         };
         KL_AUTOERR err = NULL;
 
-        clock_gettime(CLOCK_REALTIME_COARSE, &sweep.begin);
+        if (!sweep)
+                return;
+        sweep->log_dir = m->context->log_dir;
+        sweep->links_dir = m->context->log_links_dir;
+        sweep->live = strv_copy(live);
+        clock_gettime(CLOCK_REALTIME_COARSE, &sweep->begin);
+        if (!sweep->live) {
+                sweep_free(sweep);
+                return;
+        }
         if (worker_start(m->context->loop, &spec, &m->log_sweeper, &err) < 0)
                 log_warning(NULL, "Logs of pods that are gone stay, ignoring: %s",
                             kl_error_msg(err));

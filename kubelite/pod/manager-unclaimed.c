@@ -43,7 +43,8 @@ void manager_add_unclaimed(PodManager *m, const AdoptedSandbox *adopted)
         u->adopted = (AdoptedSandbox){
                 .sandbox = adopted->sandbox,
                 .lost = adopted->lost,
-                .spec = { .attempt = adopted->spec.attempt },
+                .spec = { .attempt = adopted->spec.attempt,
+                          .pod_start_us = adopted->spec.pod_start_us },
         };
         if (!u->uid || !u->id || !u->namespace || !u->name ||
             map_set(m->unclaimed, u->uid, u) < 0) {

@@ -62,6 +62,7 @@ void worker_container_free(PodWorker *w, WorkContainer *c)
         release_image(w, c);
         run_record_clear(&c->view.current);
         run_record_clear(&c->view.last);
+        run_record_clear(&c->before.last);
         free(c->view.waiting_message);
         free(c->name);
         free(c->hash);
@@ -158,54 +159,23 @@ static void announce_image(PodWorker *w, WorkContainer *c)
                      c->view.spec->image);
 }
 
-static int write_pod_files(PodWorker *w, KlError **err)
+static void report_dns_cut(PodWorker *w)
 {
-        bool cut = false;
-
-        if (w->files_written)
-                return 0;
-        KL_TRY(compile_pod_files(w->context, w->pod, w->pod_ips, &cut, err));
-        w->files_written = true;
-        if (cut)
-                worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
-                             "Nameserver or search limits were exceeded, some entries have been "
-                             "omitted");
-        return 0;
-}
-
-static int make_log_dir(const char *log_path, KlError **err)
-{
-        KL_AUTOFREE char *dir = strdup(log_path);
-        int r;
-
-        if (!dir)
-                return kl_error_oom(err);
-        *strrchr(dir, '/') = '\0';
-        r = dir_make_all(dir, 0755);
-        return r < 0 ? kl_error_errno(err, r, "CreateContainerError", "make log directory '%s'",
-                                      dir)
-                     : 0;
-}
-
-/* /var/log/containers/<pod>_<ns>_<container>-<id>.log, where log collectors look. */
-static void link_log(PodWorker *w, const WorkContainer *c, const char *id, const char *log_path)
-{
-        KL_AUTOFREE char *link = str_format("%s/%s_%s_%s-%s.log", w->context->log_links_dir,
-                                            w->pod->name, w->pod->namespace, c->name, id);
-
-        if (!link || dir_make_all(w->context->log_links_dir, 0755) < 0 ||
-            symlink(log_path, link) < 0)
-                log_warning(w->pod->name, "No link to the log of '%s' for collectors, ignoring",
-                            c->name);
+        if (w->dns_cut_reported)
+                return;
+        w->dns_cut_reported = true;
+        worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
+                     "Nameserver or search limits were exceeded, some entries have been "
+                     "omitted");
 }
 
 static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
 {
-        KL_AUTOFREE char *link = str_format("%s/%s_%s_%s-%s.log", w->context->log_links_dir,
-                                            w->pod->name, w->pod->namespace, c->name, id);
+        KL_AUTO(arena_free) Arena *arena = arena_new();
+        const char *link = arena ? compile_log_link(w->context, w->pod, c->name, id, arena) : NULL;
 
         if (link)
-                unlink(link);
+                runtime_remove(w->context->runtime, link);
 }
 
 void worker_tidy_log(PodWorker *w, const char *container, unsigned int attempt)
@@ -222,12 +192,12 @@ void worker_tidy_log(PodWorker *w, const char *container, unsigned int attempt)
 static void forget_log(PodWorker *w, const WorkContainer *c)
 {
         KL_AUTO(arena_free) Arena *arena = arena_new();
-        const char *path = arena && c->view.restart_count > 0
+        const char *path = arena && c->before.restart_count > 0
                                    ? compile_log_path(w->context, w->pod, c->name,
-                                                      c->view.restart_count - 1, arena)
+                                                      c->before.restart_count - 1, arena)
                                    : NULL;
 
-        unlink_log(w, c, c->view.last.id);
+        unlink_log(w, c, c->before.last.id);
         if (path)
                 log_tidy_remove(w->context->log_tidy, path);
 }
@@ -252,19 +222,67 @@ static int hold_image(PodWorker *w, WorkContainer *c, const Image *image)
         return 0;
 }
 
-/* The run that ends here becomes the last one; the one before that is forgotten for good. */
+/* It is certain that there is such a run: the one before the last is forgotten for good. */
+static void settle_run(PodWorker *w, WorkContainer *c)
+{
+        if (!c->before.last.id)
+                return;
+        if (w->sandbox)
+                sandbox_remove_container(w->sandbox, c->before.last.id);
+        forget_log(w, c);
+        run_record_clear(&c->before.last);
+}
+
+/* The run that ended becomes the last one at once, with no new one yet. */
 static void rotate_records(PodWorker *w, WorkContainer *c)
 {
-        if (!c->view.current.id)
-                return;
-        if (c->view.last.id) {
-                if (w->sandbox)
-                        sandbox_remove_container(w->sandbox, c->view.last.id);
-                forget_log(w, c);
-        }
-        run_record_clear(&c->view.last);
+        settle_run(w, c);
+        c->before.restart_count = c->view.restart_count;
+        c->before.last = c->view.last;
         c->view.last = c->view.current;
         c->view.current = (RunRecord){ 0 };
+        settle_run(w, c);
+}
+
+/* The run that ended becomes the last one. */
+static void begin_run(PodWorker *w, WorkContainer *c, const char *id)
+{
+        settle_run(w, c);
+        c->before.ran = c->view.current.id != NULL;
+        c->before.restart_count = c->view.restart_count;
+        c->before.crash_backoff_ms = c->crash_backoff_ms;
+        c->before.crash_updated_us = c->crash_updated_us;
+        backoff_next(w, c);
+        if (c->before.ran) {
+                c->before.last = c->view.last;
+                c->view.last = c->view.current;
+        }
+        c->view.current = (RunRecord){ .id = strdup(id) };
+        c->view.restart_count = c->next_attempt++;
+}
+
+void worker_container_refused(PodWorker *w, const char *id, const KlError *error)
+{
+        WorkContainer *c = NULL;
+
+        for (size_t i = 0; i < w->n_containers; i++)
+                if (str_eq(w->containers[i]->view.current.id, id))
+                        c = w->containers[i];
+        if (!c)
+                return;
+        run_record_clear(&c->view.current);
+        if (c->before.ran) {
+                c->view.current = c->view.last;
+                c->view.last = c->before.last;
+                c->before.last = (RunRecord){ 0 };
+        }
+        c->next_attempt--;
+        c->view.restart_count = c->before.restart_count;
+        c->crash_backoff_ms = c->before.crash_backoff_ms;
+        c->crash_updated_us = c->before.crash_updated_us;
+        c->view.run = c->view.current.id ? RUN_EXITED : RUN_NONE;
+        release_image(w, c);
+        start_failed(w, c, error);
 }
 
 static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, KlError **err)
@@ -283,24 +301,14 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
                 .attempt = c->next_attempt,
                 .pod_ips = w->pod_ips,
         };
-        int r;
 
         random_hex(id, 32);
-        KL_TRY(write_pod_files(w, err));
         KL_TRY(compile_container(&in, &compiled, err));
-        KL_TRY(make_log_dir(compiled.spec.log_path, err));
-        r = sandbox_start_container(w->sandbox, &compiled.spec, err);
-        if (r < 0) {
-                if (compiled.termination_file)
-                        unlink(compiled.termination_file);
-                return r;
-        }
+        KL_TRY(sandbox_start_container(w->sandbox, &compiled.spec, err));
+        if (compiled.dns_cut)
+                report_dns_cut(w);
         hold_image(w, c, image);
-        backoff_next(w, c);
-        rotate_records(w, c);
-        link_log(w, c, id, compiled.spec.log_path);
-        c->view.current.id = strdup(id);
-        c->view.restart_count = c->next_attempt++;
+        begin_run(w, c, id);
         free(c->hash);
         c->hash = strdup(c->view.spec->hash);
         return 0;
@@ -543,6 +551,7 @@ void worker_container_changed(PodWorker *w, const ContainerInfo *info)
                 show_start(w, c, info);
         worker_apply_info(w, c, info);
         if (!c->announced && info->state != CONTAINER_CREATED) {
+                settle_run(w, c);
                 worker_event(w, c, EVENT_NORMAL, "Created", "Container created");
                 if (info->started_us)
                         worker_event(w, c, EVENT_NORMAL, "Started", "Container started");

@@ -34,6 +34,15 @@ typedef struct WorkContainer {
         char *image_error;
         bool image_pulled; /* the Pulled event was sent with the pull itself */
 
+        /* Of a start that the runtime may still refuse: then all is as before it. */
+        struct {
+                bool ran;
+                RunRecord last;
+                unsigned int restart_count;
+                uint64_t crash_backoff_ms;
+                int64_t crash_updated_us;
+        } before;
+
         uint64_t start_retry_ms; /* next start not before; 0: now */
         uint64_t crash_backoff_ms;
         int64_t crash_updated_us;
@@ -77,7 +86,7 @@ struct PodWorker {
         CniCall *cni_call;
         char **pod_ips;
         bool no_network_reported;
-        bool files_written;
+        bool dns_cut_reported;
         Worker *log_remover;
 
         PodVolumes *volumes;
@@ -140,6 +149,7 @@ void worker_reset_containers(PodWorker *w);
 void worker_report_backoff(PodWorker *w, WorkContainer *c);
 void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info);
 void worker_container_changed(PodWorker *w, const ContainerInfo *info);
+void worker_container_refused(PodWorker *w, const char *id, const KlError *error);
 void worker_container_free(PodWorker *w, WorkContainer *c);
 void worker_unlink_logs(PodWorker *w, const WorkContainer *c);
 /* Compresses and removes rotated files of a container's log, soon and in the background. */

@@ -103,18 +103,22 @@ static void on_logs_removed(Worker *worker, WorkerResult *result, void *data)
 void worker_finish_pod(PodWorker *w)
 {
         KL_AUTO(arena_free) Arena *arena = arena_new();
-        char *dir = arena ? compile_log_dir(w->context, w->pod, arena) : NULL;
+        const char *log_dir = arena ? compile_log_dir(w->context, w->pod, arena) : NULL;
+        char *dir = log_dir ? strdup(log_dir) : NULL;
         WorkerSpec spec = {
                 .name = "log removal",
                 .body = remove_logs_body,
                 .body_arg = dir,
+                .free_arg = free,
                 .deadline_ms = REMOVE_LOGS_DEADLINE_MS,
                 .done = on_logs_removed,
                 .data = w,
         };
 
-        if (w->log_remover || w->finished)
+        if (w->log_remover || w->finished) {
+                free(dir);
                 return;
+        }
         /* A pod that ended by itself kept its records until now. */
         runtime_forget_pod(w->context->runtime, w->pod->uid);
         for (size_t i = 0; i < w->n_containers; i++)
@@ -173,6 +177,11 @@ static void on_log_rotated(Sandbox *sandbox, const ContainerInfo *info, void *da
         worker_tidy_log(data, info->name, info->attempt);
 }
 
+static void on_container_refused(Sandbox *sandbox, const char *id, const KlError *error, void *data)
+{
+        worker_container_refused(data, id, error);
+}
+
 static void on_sandbox_lost(Sandbox *sandbox, void *data)
 {
         PodWorker *w = data;
@@ -201,6 +210,7 @@ const SandboxEvents worker_sandbox_events = {
         .failed = on_sandbox_failed,
         .container_changed = on_container_changed,
         .log_rotated = on_log_rotated,
+        .container_refused = on_container_refused,
         .lost = on_sandbox_lost,
         .destroyed = on_sandbox_destroyed,
 };
@@ -217,7 +227,7 @@ void worker_create_sandbox(PodWorker *w)
         free(w->sandbox_id);
         w->sandbox_id = strdup(id);
         w->no_network_reported = false;
-        w->files_written = false;
+        w->dns_cut_reported = false;
         r = arena && w->sandbox_id ? 0 : kl_error_oom(&err);
         if (r == 0 && !str_empty(w->pod->runtime_class))
                 r = kl_error(&err, -EOPNOTSUPP, NULL,
@@ -225,6 +235,8 @@ void worker_create_sandbox(PodWorker *w)
                              w->pod->runtime_class);
         if (r == 0)
                 r = compile_sandbox(w->context, w->pod, id, w->sandbox_attempt, arena, &spec, &err);
+        if (r == 0)
+                spec.pod_start_us = w->start_us;
         if (r == 0)
                 r = sandbox_create(w->context->runtime, &spec, &worker_sandbox_events, w,
                                    &w->sandbox, &err);
@@ -436,6 +448,9 @@ void worker_adopt(PodWorker *w, const AdoptedSandbox *adopted)
         w->sandbox = adopted->sandbox;
         w->sandbox_id = strdup(sandbox_id(adopted->sandbox));
         w->sandbox_attempt = adopted->spec.attempt + 1;
+        /* What the API says comes first; a static pod's start is known from the record alone. */
+        if (!w->pod->seen_start_us && adopted->spec.pod_start_us)
+                w->start_us = adopted->spec.pod_start_us;
         w->sandbox_state = adopted->lost ? SANDBOX_LOST : SANDBOX_READY;
         w->netns = sandbox_netns(adopted->sandbox) ? strdup(sandbox_netns(adopted->sandbox)) : NULL;
         sandbox_set_events(adopted->sandbox, &worker_sandbox_events, w);

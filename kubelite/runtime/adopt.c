@@ -4,6 +4,10 @@
  * After a start of the daemon: what is on record is found again. Each sandbox is read, connected to
  * (or its loss is dealt with), and then told; meanwhile one worker removes what belongs to nobody
  * on record: groups of pods, writable layers, records that cannot be read.
+ *
+ * The tree of pod groups may be shared with another kubelet. Only groups that are this node's for
+ * certain are ended: those of a pod with a directory among our records (readable or not), of a
+ * container whose writable layer we have, or of a shim that was started on our state directory.
  */
 
 #include "runtime/runtime-internal.h"
@@ -14,6 +18,10 @@
 
 #define ORPHANS_DEADLINE_MS 300000
 #define ORPHAN_TIMEOUT_MS 20000
+#define FOREIGN_NAMES_MAX 65536
+#define CMDLINE_MAX 16384
+/* The two processes of a pod's shim, and what it just forked. */
+#define SHIM_PIDS_MAX 8
 
 static void finish_if_done(Runtime *runtime)
 {
@@ -42,12 +50,64 @@ void adopt_finished(Sandbox *s)
 
 /* --- what is on nobody's record --- */
 
+static bool is_in(const char *dir, const char *name)
+{
+        KL_AUTOFREE char *path = str_format("%s/%s", dir, name);
+
+        return path && access(path, F_OK) == 0;
+}
+
+/* Its arguments are "kubelite-shim", <directory of the pod's records>, <id>. */
+static bool is_our_shim(const Runtime *runtime, pid_t pid)
+{
+        KL_AUTOFREE char *path = str_format("/proc/%d/cmdline", pid);
+        KL_AUTOFREE char *text = NULL;
+        size_t len = 0, n = strlen(runtime->pods_dir);
+        const char *dir;
+
+        if (!path || file_read(path, CMDLINE_MAX, &text, &len) < 0)
+                return false;
+        dir = text + strlen(text) + 1;
+        return dir < text + len && strncmp(dir, runtime->pods_dir, n) == 0 && dir[n] == '/';
+}
+
+static bool has_our_shim(const Runtime *runtime, const char *leaf)
+{
+        pid_t pids[SHIM_PIDS_MAX];
+        size_t n = cgroup_pids(runtime->tree, leaf, pids, ELEMENTS(pids));
+
+        for (size_t i = 0; i < n; i++)
+                if (is_our_shim(runtime, pids[i]))
+                        return true;
+        return false;
+}
+
+static bool is_ours(const Runtime *runtime, const char *path, const char *uid)
+{
+        KL_AUTOSTRV names = NULL;
+
+        if (uid_is_valid(uid) && is_in(runtime->pods_dir, uid))
+                return true;
+        if (cgroup_children(runtime->tree, path, &names) < 0)
+                return false;
+        for (char **p = names; p && *p; p++) {
+                KL_AUTOFREE char *leaf = str_format("%s/%s", path, *p);
+
+                if (id_is_valid(*p) && is_in(runtime->data_dir, *p))
+                        return true;
+                if (leaf && str_eq(*p, CGROUP_SHIM_LEAF) && has_our_shim(runtime, leaf))
+                        return true;
+        }
+        return false;
+}
+
 static void remove_pod_group(const CgroupTree *tree, const char *path)
 {
         if (cgroup_kill(tree, path, ORPHAN_TIMEOUT_MS) == 0)
                 cgroup_remove(tree, path, ORPHAN_TIMEOUT_MS);
 }
 
+/* Those that are left alone go to standard output, one a line. */
 static void remove_groups(const Runtime *runtime, QosClass qos)
 {
         KL_AUTOSTRV names = NULL;
@@ -57,8 +117,12 @@ static void remove_groups(const Runtime *runtime, QosClass qos)
         for (char **p = names; p && *p; p++) {
                 KL_AUTOFREE char *path = str_format("%s/%s", cgroup_qos_path(qos), *p);
 
-                if (path && str_starts(*p, "pod") && !map_get(runtime->sandboxes, *p + 3))
+                if (!path || !str_starts(*p, "pod") || map_get(runtime->sandboxes, *p + 3))
+                        continue;
+                if (is_ours(runtime, path, *p + 3))
                         remove_pod_group(runtime->tree, path);
+                else
+                        dprintf(STDOUT_FILENO, "%s\n", path);
         }
 }
 
@@ -108,7 +172,15 @@ static int orphans_body(void *arg)
 static void on_orphans_removed(Worker *worker, WorkerResult *result, void *data)
 {
         Runtime *runtime = data;
+        size_t n = 0;
 
+        for (const char *p = result->out; p && (p = strchr(p, '\n')); p++)
+                n++;
+        if (n > 0)
+                log_warning(NULL,
+                            "%zu control groups of pods are not of this node ('%.*s' is one), "
+                            "leaving them alone: another kubelet uses the same cgroupRoot",
+                            n, (int)strcspn(result->out, "\n"), result->out);
         runtime->adopt_worker = worker_free(runtime->adopt_worker);
         finish_if_done(runtime);
 }
@@ -170,6 +242,7 @@ static void start_all(Deferred *deferred, void *data)
                 .name = "orphans",
                 .body = orphans_body,
                 .body_arg = runtime,
+                .out_max = FOREIGN_NAMES_MAX,
                 .deadline_ms = ORPHANS_DEADLINE_MS,
                 .done = on_orphans_removed,
                 .data = runtime,

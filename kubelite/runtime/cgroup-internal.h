@@ -99,6 +99,9 @@ int cgroup_self_path(const CgroupTree *tree, char *ret, size_t size);
 /* Names of the groups beneath (one level). To be freed. */
 int cgroup_children(const CgroupTree *tree, const char *path, char ***ret);
 
+/* Processes of the group itself; returns how many were stored, at most n. */
+size_t cgroup_pids(const CgroupTree *tree, const char *path, pid_t *pids, size_t n);
+
 /* cpu.weight for cpu.shares: the curve that maps 2, 1024, 262144 to 1, 100, 10000; and the straight
  * line from 2, 262144 to 1, 10000. */
 uint64_t cgroup_weight_of_shares(uint64_t shares);

@@ -505,6 +505,23 @@ int cgroup_children(const CgroupTree *tree, const char *path, char ***ret)
         return 0;
 }
 
+size_t cgroup_pids(const CgroupTree *tree, const char *path, pid_t *pids, size_t n)
+{
+        KL_AUTOFREE char *text = NULL;
+        KL_AUTOFD int fd = cgroup_open(tree, tree->kill_index, path);
+        char *save = NULL;
+        size_t found = 0;
+        int64_t pid;
+
+        if (fd < 0 || file_read_at(fd, "cgroup.procs", PROCS_MAX, &text, NULL) < 0)
+                return 0;
+        for (char *line = strtok_r(text, "\n", &save); line && found < n;
+             line = strtok_r(NULL, "\n", &save))
+                if (str_to_i64(line, 1, INT32_MAX, &pid) == 0)
+                        pids[found++] = (pid_t)pid;
+        return found;
+}
+
 /* --- killing and removing --- */
 
 static void pause_ms(uint64_t ms)

@@ -3,10 +3,10 @@
 /*
  * The containers of a sandbox.
  *
- * A start prepares three things side by side: the record on disk and the descriptors (at once), the
- * control group and the system call filter (by workers). When all are there, the shim is told.
- * From then on the shim is the truth, and what it reports is only kept here. A container's exit
- * record is on disk before anybody is told: the shim writes it, or container_end() does where
+ * A start prepares three things side by side: the record on disk (at once), the files, descriptors
+ * and the control group, and the system call filter (by workers). When all are there, the shim is
+ * told. From then on the shim is the truth, and what it reports is only kept here. A container's
+ * exit record is on disk before anybody is told: the shim writes it, or container_end() does where
  * there is no shim.
  */
 
@@ -23,6 +23,9 @@
 
 #define START_ERROR_CODE 128
 #define KILLED_CODE (128 + SIGKILL)
+#define PREPARE_DEADLINE_MS 60000
+#define REASON_CREATE "CreateContainerError"
+#define REASON_CREATE_CONFIG "CreateContainerConfigError"
 
 Container *container_find(const Sandbox *s, const char *id)
 {
@@ -72,7 +75,7 @@ int container_new(Sandbox *s, const ContainerRecord *record, Container **ret)
 
 void container_cancel(Container *c)
 {
-        c->cgroup_worker = worker_free(c->cgroup_worker);
+        c->prepare_worker = worker_free(c->prepare_worker);
         c->seccomp_request = seccomp_request_free(c->seccomp_request);
         c->digest = digest_free(c->digest);
         c->document = document_free(c->document);
@@ -261,7 +264,7 @@ static void container_send(Container *c)
         Sandbox *s = c->sandbox;
         int r;
 
-        if (!c->cgroup_ready || !c->seccomp_ready || !c->digest || s->destroying)
+        if (!c->seccomp_ready || !c->digest || s->destroying)
                 return;
         c->digest->start.seccomp = c->seccomp.insns;
         c->digest->start.seccomp_size = c->seccomp.len;
@@ -365,48 +368,110 @@ static int make_cgroup(const Container *c, KlError **err)
         return r;
 }
 
-/* Worker: making groups waits while any process on the node is being moved between groups, which
- * on version 1 can take more than 10 ms. */
-static int make_cgroup_body(void *arg)
+/* Exit statuses of the worker. Its standard output is the reason of a refusal. */
+enum { PREPARE_REFUSED = 1, PREPARE_NO_CGROUP = 2 };
+
+static int complain(int status, const KlError *err)
 {
+        if (status == PREPARE_REFUSED)
+                dprintf(STDOUT_FILENO, "%s", kl_error_reason(err, REASON_CREATE));
+        dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
+        return status;
+}
+
+/* Worker: file systems may hang; and making groups waits while any process on the node is being
+ * moved between groups, which on version 1 can take more than 10 ms. */
+static int prepare_body(void *arg)
+{
+        const Container *c = arg;
+        const Runtime *runtime = c->sandbox->runtime;
+        KL_AUTOFREE int *fds = calloc(FILES_FDS_MAX, sizeof(*fds));
+        KL_AUTOERR err = NULL;
+        int n = fds ? files_open(c->document, runtime->layers_dir, runtime->data_dir, fds, &err)
+                    : kl_error(&err, -ENOMEM, NULL, "out of memory");
+
+        if (n < 0)
+                return complain(PREPARE_REFUSED, err);
+        if (make_cgroup(c, &err) < 0)
+                return complain(PREPARE_NO_CGROUP, err);
+        return worker_pass_fds(fds, (size_t)n) < 0;
+}
+
+static void container_discard(Container *c)
+{
+        Runtime *runtime = c->sandbox->runtime;
+        KL_AUTOFREE char *data_dir = str_format("%s/%s", runtime->data_dir, c->record.id);
+        KL_AUTOFREE char *cgroup = str_format("%s/%s", c->sandbox->cgroup, c->record.id);
+
+        container_cancel(c);
+        c->removed = true;
+        gc_add(runtime, c->sandbox->spec.pod_uid, c->record.id, cgroup, data_dir, c->dir);
+}
+
+static void container_refuse(Container *c, const char *reason, const char *message)
+{
+        Sandbox *s = c->sandbox;
         KL_AUTOERR err = NULL;
 
-        if (make_cgroup(arg, &err) == 0)
-                return 0;
-        dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
-        return 1;
+        kl_error(&err, -EIO,
+                 str_eq(reason, REASON_CREATE_CONFIG) ? REASON_CREATE_CONFIG : REASON_CREATE, "%s",
+                 message);
+        container_discard(c);
+        if (s->events && s->events->container_refused)
+                s->events->container_refused(s, c->record.id, err, s->data);
 }
 
-static void on_cgroup_made(Worker *worker, WorkerResult *result, void *data)
+static void on_prepared(Worker *worker, WorkerResult *result, void *data)
 {
         Container *c = data;
-        KL_AUTOFREE char *message = NULL;
+        Runtime *runtime = c->sandbox->runtime;
+        KL_AUTOFREE char *path = str_format("%s/%s", c->sandbox->cgroup, c->record.id);
+        KL_AUTOERR err = NULL;
         char how[128];
+        int r;
 
+        c->prepare_worker = worker_free(c->prepare_worker);
         if (result->status != 0) {
-                worker_describe(result, CGROUP_DEADLINE_MS, how, sizeof(how));
-                message = str_format("%s", result->errors_len ? result->errors : how);
-                c->cgroup_worker = worker_free(c->cgroup_worker);
-                container_end(c, START_ERROR_CODE, "StartError", message ? message : how);
+                worker_describe(result, PREPARE_DEADLINE_MS, how, sizeof(how));
+                if (WIFEXITED(result->status) && WEXITSTATUS(result->status) == PREPARE_NO_CGROUP)
+                        container_end(c, START_ERROR_CODE, "StartError", result->errors);
+                else if (result->errors_len)
+                        container_refuse(c, result->out, result->errors);
+                else
+                        container_refuse(c, REASON_CREATE, how);
                 return;
         }
-        c->cgroup_worker = worker_free(c->cgroup_worker);
-        c->cgroup_ready = true;
-        container_send(c);
+        r = path ? digest_new(c->document, runtime->tree, path, result->passed_fds,
+                              result->n_passed_fds, &c->digest, &err)
+                 : kl_error(&err, -ENOMEM, NULL, "out of memory");
+        if (r < 0)
+                container_refuse(c, REASON_CREATE, kl_error_msg(err));
+        else
+                container_send(c);
 }
 
-static int start_cgroup(Container *c, KlError **err)
+static int start_prepare(Container *c, KlError **err)
 {
+        KL_AUTOFREE int *held = calloc(c->document->n_mounts + 1, sizeof(*held));
+        size_t n = 0;
         WorkerSpec spec = {
-                .name = "container cgroup",
-                .body = make_cgroup_body,
+                .name = "container files and groups",
+                .body = prepare_body,
                 .body_arg = c,
-                .deadline_ms = CGROUP_DEADLINE_MS,
-                .done = on_cgroup_made,
+                .hold_fds = held,
+                .out_max = sizeof(REASON_CREATE_CONFIG),
+                .deadline_ms = PREPARE_DEADLINE_MS,
+                .done = on_prepared,
                 .data = c,
         };
 
-        return worker_start(c->sandbox->runtime->loop, &spec, &c->cgroup_worker, err);
+        if (!held)
+                return kl_error_oom(err);
+        for (size_t i = 0; i < c->document->n_mounts; i++)
+                if (c->document->mounts[i].source_fd >= 0)
+                        held[n++] = c->document->mounts[i].source_fd;
+        spec.n_hold_fds = n;
+        return worker_start(c->sandbox->runtime->loop, &spec, &c->prepare_worker, err);
 }
 
 static int write_records(Container *c, const DocumentContext *context, KlError **err)
@@ -449,10 +514,8 @@ static void fill_context(const Sandbox *s, const char *cgroup_path, DocumentCont
 
 /* Everything up to where the workers start; what it leaves behind on failure is removed by the
  * caller. */
-static int prepare(Container *c, const DocumentContext *context, const char *cgroup_path,
-                   KlError **err)
+static int prepare(Container *c, const DocumentContext *context, KlError **err)
 {
-        Runtime *runtime = c->sandbox->runtime;
         int r = apparmor_check(c->document->apparmor, err);
 
         if (r == 0)
@@ -461,10 +524,7 @@ static int prepare(Container *c, const DocumentContext *context, const char *cgr
         if (r == 0)
                 r = write_records(c, context, err);
         if (r == 0)
-                r = digest_new(c->document, runtime->tree, cgroup_path, runtime->layers_dir,
-                               runtime->data_dir, &c->digest, err);
-        if (r == 0)
-                r = start_cgroup(c, err);
+                r = start_prepare(c, err);
         return r;
 }
 
@@ -484,17 +544,6 @@ static int check_start(const Sandbox *s, const ContainerSpec *spec, KlError **er
                 return kl_error(err, -E2BIG, "CreateContainerError",
                                 "the pod has more than %d containers", CONTAINERS_MAX);
         return 0;
-}
-
-static void container_discard(Container *c)
-{
-        Runtime *runtime = c->sandbox->runtime;
-        KL_AUTOFREE char *data_dir = str_format("%s/%s", runtime->data_dir, c->record.id);
-        KL_AUTOFREE char *cgroup = str_format("%s/%s", c->sandbox->cgroup, c->record.id);
-
-        container_cancel(c);
-        c->removed = true;
-        gc_add(runtime, c->sandbox->spec.pod_uid, c->record.id, cgroup, data_dir, c->dir);
 }
 
 int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err)
@@ -538,7 +587,7 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
         if (!cgroup_path || container_new(s, &record, &c) < 0)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
         c->document = KL_STEAL(document);
-        r = prepare(c, &context, cgroup_path, &error);
+        r = prepare(c, &context, &error);
         if (r < 0) {
                 kl_error_default_reason(error, "CreateContainerError");
                 container_discard(c);

@@ -1,99 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * From a Document to what the shim is told: paths become descriptors here, in the host's mount
- * namespace, before anything of the container runs. A bind source becomes a detached copy of its
- * mount tree, so that renaming or replacing the path afterwards changes nothing; flags and
- * propagation are set by the shim when it attaches the copy.
+ * From a Document to what the shim is told, with the descriptors that files.c opened.
  */
 
 #include "runtime/runtime-internal.h"
 
 #include "base/str.h"
 
-#include <fcntl.h>
-#include <linux/magic.h>
-#include <linux/openat2.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/vfs.h>
-
-#define REASON "CreateContainerError"
-
-#ifndef OPEN_TREE_CLONE
-#define OPEN_TREE_CLONE 1
-#endif
-#ifndef OPEN_TREE_CLOEXEC
-#define OPEN_TREE_CLOEXEC O_CLOEXEC
-#endif
-#ifndef AT_RECURSIVE
-#define AT_RECURSIVE 0x8000
-#endif
-
-static int hold(Digest *d, int fd)
+static int set_mounts(Digest *d, const Document *document)
 {
-        d->fds[d->n_fds++] = fd;
-        return fd;
-}
+        size_t next = FD_MOUNTS;
 
-/* Links in the path of a volume are the administrator's; magic ones (/proc/<pid>/root, /dev/fd)
- * lead into other processes. */
-static int open_source(const char *path)
-{
-        struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS };
-        int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
-
-        if (fd < 0 && errno == ENOSYS)
-                fd = open(path, O_PATH | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
-}
-
-/* Nothing but a proc file system may stand in for /proc. */
-static int check_proc(const DocumentMount *m, int fd, KlError **err)
-{
-        struct statfs fs;
-
-        if (!str_eq(m->target, "/proc"))
-                return 0;
-        if (fstatfs(fd, &fs) < 0 || fs.f_type != PROC_SUPER_MAGIC)
-                return kl_error(err, -EINVAL, REASON,
-                                "'%s' cannot be mounted on /proc: it is no proc", m->source);
-        return 0;
-}
-
-static int open_bind(Digest *d, const DocumentMount *m, KlError **err)
-{
-        KL_AUTOFD int opened = m->source_fd < 0 ? open_source(m->source) : -1;
-        int source = m->source_fd < 0 ? opened : m->source_fd, fd, r;
-
-        if (source < 0)
-                return kl_error_errno(err, source, REASON, "open the volume '%s'", m->source);
-        r = check_proc(m, source, err);
-        if (r < 0)
-                return r;
-        fd = (int)syscall(SYS_open_tree, source, "",
-                          AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
-        if (fd < 0)
-                return kl_error_errno(err, -errno, REASON, "mount the volume '%s'", m->source);
-        return hold(d, fd);
-}
-
-static int open_mounts(Digest *d, const Document *document, KlError **err)
-{
         d->mounts = calloc(document->n_mounts + 1, sizeof(*d->mounts));
         if (!d->mounts)
-                return kl_error(err, -ENOMEM, NULL, "out of memory");
+                return -ENOMEM;
         for (size_t i = 0; i < document->n_mounts; i++) {
                 const DocumentMount *m = &document->mounts[i];
-                int fd = m->kind == SHIM_MOUNT_BIND ? open_bind(d, m, err) : -1;
+                bool bind = m->kind == SHIM_MOUNT_BIND;
 
-                if (m->kind == SHIM_MOUNT_BIND && fd < 0)
-                        return fd;
+                if (bind && next >= d->n_fds)
+                        return -EINVAL;
                 d->mounts[i] = (ShimMount){
                         .kind = m->kind,
                         .target = m->target,
-                        .fd = fd,
+                        .fd = bind ? d->fds[next++] : -1,
                         .flags = m->flags,
                         .propagation = m->propagation,
                         .options = m->options,
@@ -101,72 +32,7 @@ static int open_mounts(Digest *d, const Document *document, KlError **err)
         }
         d->start.mounts = d->mounts;
         d->start.n_mounts = document->n_mounts;
-        return 0;
-}
-
-static int open_layers(Digest *d, const Document *document, const char *layers_dir,
-                       const char *data_dir, KlError **err)
-{
-        KL_AUTOFREE char *rw = str_format("%s/%s", data_dir, document->id);
-        int fd;
-
-        if (!rw)
-                return kl_error(err, -ENOMEM, NULL, "out of memory");
-        fd = open(layers_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return kl_error_errno(err, -errno, REASON, "open '%s'", layers_dir);
-        d->start.layers_fd = hold(d, fd);
-        if (mkdir(rw, 0700) < 0 && errno != EEXIST)
-                return kl_error_errno(err, -errno, REASON, "make '%s'", rw);
-        fd = open(rw, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return kl_error_errno(err, -errno, REASON, "open '%s'", rw);
-        d->start.rw_fd = hold(d, fd);
-        return 0;
-}
-
-/* The log writer renames and makes files in the directory. */
-static int rotate_log(Digest *d, const Document *document, KlError **err)
-{
-        const char *slash = strrchr(document->log_path, '/');
-        KL_AUTOFREE char *dir = NULL;
-        int fd;
-
-        if (!slash)
-                return kl_error(err, -EINVAL, REASON, "the log '%s' is in no directory",
-                                document->log_path);
-        dir = strndup(document->log_path, (size_t)(slash - document->log_path));
-        if (!dir)
-                return kl_error_oom(err);
-        fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0)
-                return kl_error_errno(err, -errno, REASON, "open '%s'", dir);
-        d->start.log_dir_fd = hold(d, fd);
-        d->start.log_name = slash + 1;
-        d->start.log_max_bytes = (uint64_t)document->log_max_bytes;
-        return 0;
-}
-
-static int open_log(Digest *d, const Document *document, KlError **err)
-{
-        struct stat st;
-        int fd;
-
-        d->start.log_fd = d->start.log_dir_fd = -1;
-        if (str_empty(document->log_path))
-                return 0;
-        fd = open(document->log_path,
-                  O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
-                  0640);
-        if (fd < 0)
-                return kl_error_errno(err, -errno, REASON, "open the log file '%s'",
-                                      document->log_path);
-        d->start.log_fd = hold(d, fd);
-        if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-                return kl_error(err, -EINVAL, REASON, "the log '%s' is no regular file",
-                                document->log_path);
-        fcntl(fd, F_SETFL, O_APPEND);
-        return document->log_max_bytes > 0 ? rotate_log(d, document, err) : 0;
+        return next == d->n_fds ? 0 : -EINVAL;
 }
 
 static uint32_t roles_of(const CgroupTree *tree, size_t i)
@@ -229,27 +95,35 @@ static void copy_plain(ShimStart *start, const Document *document)
         };
 }
 
-int digest_new(const Document *document, const CgroupTree *tree, const char *cgroup_path,
-               const char *layers_dir, const char *data_dir, Digest **ret, KlError **err)
+int digest_new(const Document *document, const CgroupTree *tree, const char *cgroup_path, int *fds,
+               size_t n, Digest **ret, KlError **err)
 {
         KL_AUTO(digest_free) Digest *d = calloc(1, sizeof(*d));
         int r;
 
-        if (!d || !(d->fds = calloc(document->n_mounts + 3, sizeof(*d->fds))))
+        if (!d || !(d->fds = calloc(n + 1, sizeof(*d->fds))))
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
+        for (; d->n_fds < n; d->n_fds++)
+                d->fds[d->n_fds] = KL_STEAL_FD(fds[d->n_fds]);
         copy_plain(&d->start, document);
         r = digest_cgroups(tree, cgroup_path, d->cgroups, d->cgroup_paths);
         if (r < 0)
                 return kl_error(err, r, NULL, "out of memory");
         d->start.cgroups = d->cgroups;
         d->start.n_cgroups = (size_t)r;
-        r = open_layers(d, document, layers_dir, data_dir, err);
-        if (r == 0)
-                r = open_mounts(d, document, err);
-        if (r == 0)
-                r = open_log(d, document, err);
+        r = n < FD_MOUNTS ? -EINVAL : set_mounts(d, document);
         if (r < 0)
-                return r;
+                return kl_error_errno(err, r, NULL, "take over the container's descriptors");
+        d->start.layers_fd = d->fds[FD_LAYERS];
+        d->start.rw_fd = d->fds[FD_RW];
+        if (!str_empty(document->log_path))
+                d->start.log_fd = d->fds[FD_LOG];
+        /* The log writer renames and makes files in the directory. */
+        if (d->start.log_fd >= 0 && document->log_max_bytes > 0) {
+                d->start.log_dir_fd = d->fds[FD_LOG_DIR];
+                d->start.log_name = strrchr(document->log_path, '/') + 1;
+                d->start.log_max_bytes = (uint64_t)document->log_max_bytes;
+        }
         *ret = KL_STEAL(d);
         return 0;
 }

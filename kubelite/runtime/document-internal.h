@@ -42,6 +42,7 @@ typedef struct DocumentMount {
         uint32_t flags;       /* SHIM_MOUNT_ */
         uint32_t propagation; /* SHIM_PROPAGATION_ */
         const char *options;
+        const char *sub_path; /* or NULL */
 } DocumentMount;
 
 /* Everything is owned by the arena, but for the descriptors of mounts. */
@@ -58,6 +59,8 @@ typedef struct Document {
         SeccompKind seccomp;
         const char *seccomp_profile;
         const char *apparmor; /* "" : none */
+        FileSpec *files;
+        size_t n_files;
         DocumentMount *mounts;
         size_t n_mounts;
         char **masked_paths, **read_only_paths;

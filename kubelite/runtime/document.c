@@ -10,6 +10,7 @@
 #include "runtime/document-internal.h"
 
 #include "base/str.h"
+#include "loop/worker.h"
 #include "runtime/caps-internal.h"
 
 #include <fcntl.h>
@@ -341,6 +342,18 @@ static uint32_t propagation_of(MountPropagation propagation)
         }
 }
 
+static int check_sub_path(const char *path, KlError **err)
+{
+        if (path[0] == '/')
+                return kl_error(err, -EINVAL, CONFIG_REASON,
+                                "subPath '%s' must not be an absolute path", path);
+        for (const char *p = path; *p; p += strcspn(p, "/"), p += strspn(p, "/"))
+                if (strncmp(p, "..", 2) == 0 && (p[2] == '/' || !p[2]))
+                        return kl_error(err, -EINVAL, CONFIG_REASON,
+                                        "subPath '%s' must not contain '..'", path);
+        return 0;
+}
+
 static int set_mount(Document *d, const MountSpec *spec, const DocumentContext *context,
                      DocumentMount *m, KlError **err)
 {
@@ -361,8 +374,17 @@ static int set_mount(Document *d, const MountSpec *spec, const DocumentContext *
                    (spec->recursive_read_only ? SHIM_MOUNT_RO | SHIM_MOUNT_RO_RECURSIVE : 0) |
                    (context->ids.count ? SHIM_MOUNT_IDMAP : 0);
         m->propagation = propagation_of(spec->propagation);
+        if (!str_empty(spec->sub_path)) {
+                int r = check_sub_path(spec->sub_path, err);
+
+                if (r < 0)
+                        return r;
+                m->sub_path = arena_strdup(d->arena, spec->sub_path);
+                if (!m->sub_path)
+                        return -ENOMEM;
+        }
         if (has_fd) {
-                m->source_fd = fcntl(spec->source_fd, F_DUPFD_CLOEXEC, 3);
+                m->source_fd = fcntl(spec->source_fd, F_DUPFD_CLOEXEC, WORKER_HOLD_MIN);
                 if (m->source_fd < 0)
                         return kl_error_errno(err, -errno, REASON, "keep '%s' open", m->source);
         }
@@ -415,6 +437,23 @@ static int set_mounts(Document *d, const ContainerSpec *spec, const DocumentCont
         }
         for (size_t i = 0; i < spec->n_mounts; i++)
                 d->mounts[d->n_mounts++] = own[i];
+        return 0;
+}
+
+static int set_files(Document *d, const ContainerSpec *spec, KlError **err)
+{
+        d->files = ARENA_ARRAY(d->arena, spec->n_files + 1, FileSpec);
+        if (!d->files)
+                return -ENOMEM;
+        for (size_t i = 0; i < spec->n_files; i++) {
+                const FileSpec *from = &spec->files[i];
+                FileSpec *to = &d->files[d->n_files++];
+
+                *to = (FileSpec){ from->kind, arena_strdup(d->arena, from->path),
+                                  arena_strdup(d->arena, from->text ? from->text : "") };
+                if (!to->path || !to->text)
+                        return -ENOMEM;
+        }
         return 0;
 }
 
@@ -581,6 +620,8 @@ int document_new(const ContainerSpec *spec, const DocumentContext *context, Docu
                 r = set_process(d, spec, err);
         if (r == 0)
                 r = set_layers(d, spec, err);
+        if (r == 0)
+                r = set_files(d, spec, err);
         if (r == 0)
                 r = set_mounts(d, spec, context, err);
         if (r == 0)

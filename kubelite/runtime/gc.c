@@ -189,6 +189,11 @@ void runtime_forget_pod(Runtime *runtime, const char *pod_uid)
         gc_add(runtime, pod_uid, "", NULL, dir, NULL);
 }
 
+void runtime_remove(Runtime *runtime, const char *path)
+{
+        gc_add(runtime, "", "", NULL, path, NULL);
+}
+
 void gc_drop(Runtime *runtime)
 {
         runtime->gc_worker = worker_free(runtime->gc_worker);

@@ -30,6 +30,16 @@
 #define REASON_UNKNOWN "ContainerStatusUnknown"
 #define MESSAGE_UNKNOWN "The container could not be located when the pod was terminated"
 
+/* --- files.c: what a container's start does with file systems, in a worker --- */
+
+/* Each has its place, also where there is no log; then the bind mounts. */
+enum { FD_LAYERS, FD_RW, FD_LOG, FD_LOG_DIR, FD_MOUNTS };
+#define FILES_FDS_MAX (FD_MOUNTS + MOUNTS_MAX)
+
+/* Makes the files, opens the descriptors; how many, or -errno. */
+int files_open(const Document *document, const char *layers_dir, const char *data_dir, int *fds,
+               KlError **err);
+
 /* --- digest.c: what a Document becomes for the shim --- */
 
 typedef struct Digest {
@@ -41,9 +51,9 @@ typedef struct Digest {
         ShimCgroup cgroups[CGROUP_HIERARCHIES_MAX];
 } Digest;
 
-/* Opens everything that the container needs; the document must outlive it. */
-int digest_new(const Document *document, const CgroupTree *tree, const char *cgroup_path,
-               const char *layers_dir, const char *data_dir, Digest **ret, KlError **err);
+/* fds, n: of files_open; taken over. The document must outlive it. */
+int digest_new(const Document *document, const CgroupTree *tree, const char *cgroup_path, int *fds,
+               size_t n, Digest **ret, KlError **err);
 Digest *digest_free(Digest *digest);
 KL_DEFINE_CLEANUP(Digest *, digest_free);
 
@@ -122,8 +132,8 @@ struct Container {
         Digest *digest;
         SeccompRequest *seccomp_request;
         SeccompProgram seccomp;
-        Worker *cgroup_worker;
-        bool cgroup_ready, seccomp_ready;
+        Worker *prepare_worker; /* files and control group */
+        bool seccomp_ready;
         uint32_t start_request;
         bool stop_wanted;
         uint64_t stop_grace_ms;
@@ -196,6 +206,10 @@ struct Runtime {
         uint32_t ids_per_pod;
         Map *sandboxes; /* by pod uid */
 
+        Resources qos_wanted[3]; /* by QosClass */
+        bool qos_pending[3];
+        Worker *qos_worker;
+
         List gc_queue, gc_running;
         Worker *gc_worker;
         Timer *gc_timer;
@@ -238,7 +252,6 @@ int cleanup_all_body(void *sandbox);
 #define CLEANUP_DEADLINE_MS 120000
 #define CLEANUP_RETRY_FIRST_MS 200
 #define CLEANUP_RETRY_LAST_MS 30000
-#define CGROUP_DEADLINE_MS 60000
 /* A shim that does not answer is killed: at the end, or when found by a new daemon. */
 #define SHUTDOWN_TIMEOUT_MS 30000
 #define SYNC_TIMEOUT_MS 60000

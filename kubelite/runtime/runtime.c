@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 
 #define IDS_PER_POD 65536
+#define QOS_DEADLINE_MS 60000
 
 static int copy_options(Runtime *runtime, const RuntimeOptions *o)
 {
@@ -131,6 +132,7 @@ Runtime *runtime_free(Runtime *runtime)
         if (!runtime)
                 return NULL;
         adopt_drop(runtime);
+        worker_free(runtime->qos_worker);
         gc_drop(runtime);
         worker_free(runtime->apparmor_loader);
         for (size_t i = 0; runtime->sandboxes && map_next(runtime->sandboxes, &i, NULL, &s);)
@@ -156,8 +158,73 @@ CgroupMode runtime_cgroup_mode(const Runtime *runtime)
         return cgroup_tree_mode(runtime->tree);
 }
 
+/* --- the groups above the pods' --- */
+
+/* Worker: lowering memory.max reclaims before the write returns. */
+static int qos_body(void *arg)
+{
+        const Runtime *runtime = arg;
+        int status = 0;
+
+        for (size_t i = 0; i < ELEMENTS(runtime->qos_wanted); i++) {
+                KL_AUTOERR err = NULL;
+
+                if (!runtime->qos_pending[i] ||
+                    cgroup_apply(runtime->tree, cgroup_qos_path((QosClass)i),
+                                 &runtime->qos_wanted[i], false, &err) == 0)
+                        continue;
+                dprintf(STDERR_FILENO, "%s; ", kl_error_msg(err));
+                status = 1;
+        }
+        return status;
+}
+
+static void qos_start(Runtime *runtime);
+
+static void on_qos_done(Worker *worker, WorkerResult *result, void *data)
+{
+        Runtime *runtime = data;
+        char how[128];
+
+        runtime->qos_worker = worker_free(runtime->qos_worker);
+        if (result->status != 0) {
+                worker_describe(result, QOS_DEADLINE_MS, how, sizeof(how));
+                log_warning(NULL, "Cannot set the resources of the pods' groups, ignoring: %s",
+                            result->errors_len ? result->errors : how);
+        }
+        qos_start(runtime);
+}
+
+static void qos_start(Runtime *runtime)
+{
+        WorkerSpec spec = {
+                .name = "pods' groups",
+                .body = qos_body,
+                .body_arg = runtime,
+                .deadline_ms = QOS_DEADLINE_MS,
+                .done = on_qos_done,
+                .data = runtime,
+        };
+        KL_AUTOERR err = NULL;
+        bool any = false;
+
+        for (size_t i = 0; i < ELEMENTS(runtime->qos_pending); i++)
+                any |= runtime->qos_pending[i];
+        if (!any || runtime->qos_worker)
+                return;
+        if (worker_start(runtime->loop, &spec, &runtime->qos_worker, &err) < 0)
+                log_warning(NULL, "Cannot set the resources of the pods' groups, ignoring: %s",
+                            kl_error_msg(err));
+        /* The fork has them; a queued one takes what is newest then. */
+        if (!runtime->qos_worker || worker_pid(runtime->qos_worker) > 0)
+                memset(runtime->qos_pending, 0, sizeof(runtime->qos_pending));
+}
+
 int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,
                               KlError **err)
 {
-        return cgroup_apply(runtime->tree, cgroup_qos_path(qos), resources, false, err);
+        runtime->qos_wanted[qos] = *resources;
+        runtime->qos_pending[qos] = true;
+        qos_start(runtime);
+        return 0;
 }

@@ -78,7 +78,8 @@ typedef enum QosClass {
         QOS_BEST_EFFORT,
 } QosClass;
 
-/* Of kubepods itself (QOS_GUARANTEED) or of one of its two groups; unset values are left alone. */
+/* Of kubepods itself (QOS_GUARANTEED) or of one of its two groups; unset values are left alone. In
+ * a worker; a failure is logged. */
 int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,
                               KlError **err);
 
@@ -147,8 +148,9 @@ typedef struct SandboxSpec {
         const Sysctl *sysctls;
         size_t n_sysctls;
         QosClass qos;
-        Resources resources; /* of the pod's cgroup */
-        const char *log_dir; /* /var/log/pods/<ns>_<name>_<uid> */
+        Resources resources;  /* of the pod's cgroup */
+        const char *log_dir;  /* /var/log/pods/<ns>_<name>_<uid> */
+        int64_t pod_start_us; /* kept for whoever adopts it; 0: unknown */
 } SandboxSpec;
 
 typedef enum ContainerState {
@@ -188,6 +190,10 @@ typedef struct SandboxEvents {
         void (*container_changed)(Sandbox *sandbox, const ContainerInfo *info, void *data);
         /* A container's log was rotated, since it was asked about or started. May be NULL. */
         void (*log_rotated)(Sandbox *sandbox, const ContainerInfo *info, void *data);
+        /* A start came to nothing before the shim was asked: there never was such a container.
+         * Reason CreateContainerError. May be NULL. */
+        void (*container_refused)(Sandbox *sandbox, const char *id, const KlError *error,
+                                  void *data);
         /* The shim is gone: all containers were killed and told as changed before. Only
          * sandbox_destroy makes sense now. */
         void (*lost)(Sandbox *sandbox, void *data);
@@ -208,6 +214,9 @@ void sandbox_destroy(Sandbox *sandbox, bool records);
 /* Removes, in the background, what is on record of a pod whose sandbox was destroyed without its
  * records. Does nothing while the pod has a sandbox. */
 void runtime_forget_pod(Runtime *runtime, const char *pod_uid);
+
+/* Removes a file or a tree, in the background. */
+void runtime_remove(Runtime *runtime, const char *path);
 
 /* Unpins the network namespace of a sandbox whose record was lost. */
 void runtime_unpin(const char *sandbox_id);
@@ -234,7 +243,22 @@ typedef struct MountSpec {
         const char *target; /* in the container; missing ones are made */
         bool read_only, recursive_read_only;
         MountPropagation propagation;
+        const char *sub_path; /* beneath the source, never out of it; made if missing; or NULL */
 } MountSpec;
+
+/* A file of the node's own, made in a worker before the mounts are opened. */
+typedef enum FileKind {
+        FILE_TEXT,  /* with this text; replaced where it has another one */
+        FILE_FRESH, /* empty, for everybody to write; not there before, and removed after a failure
+                     */
+        FILE_LINK,  /* a link to text, if it can be made */
+} FileKind;
+
+typedef struct FileSpec {
+        FileKind kind;
+        const char *path; /* missing directories are made */
+        const char *text;
+} FileSpec;
 
 typedef enum SeccompKind {
         SECCOMP_UNCONFINED,
@@ -282,6 +306,8 @@ typedef struct ContainerSpec {
         const char *seccomp_profile; /* Localhost: path beneath seccomp_dir */
         const char *apparmor;        /* name of a loaded profile, or NULL: none */
 
+        const FileSpec *files;
+        size_t n_files;
         const MountSpec *mounts;
         size_t n_mounts;
         const RlimitSpec *rlimits;
@@ -290,13 +316,14 @@ typedef struct ContainerSpec {
         int oom_score_adj;
 
         bool tty, stdin_open, stdin_once;
-        const char *log_path;    /* CRI log file; made 0640, its directory exists */
+        const char *log_path;    /* CRI log file; made 0640, with its directory */
         int64_t log_max_bytes;   /* rotated before it grows beyond this; 0: never */
         const char *stop_signal; /* "" or "SIGTERM", "TERM", "15" */
 } ContainerSpec;
 
 /* -EINVAL with reason CreateContainerConfigError or CreateContainerError for a spec that cannot be
- * run (bad seccomp profile, unknown capability …). */
+ * run (bad seccomp profile, unknown capability …). What only shows when files and volumes are
+ * opened, which a worker does, comes as container_refused. */
 int sandbox_start_container(Sandbox *sandbox, const ContainerSpec *spec, KlError **err);
 
 /* Stops: the container's stop signal to its first process, SIGKILL to everything in it after

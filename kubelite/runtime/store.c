@@ -91,6 +91,7 @@ int store_write_sandbox(const char *dir, const SandboxSpec *spec, const char *bo
         jw_kstr(w, "namespace", spec->pod_namespace);
         jw_kstr(w, "name", spec->pod_name);
         jw_kint(w, "attempt", spec->attempt);
+        jw_kint(w, "podStartMicros", spec->pod_start_us);
         jw_kstr_opt(w, "hostname", spec->hostname);
         jw_kstr_opt(w, "logDir", spec->log_dir);
         jw_kbool(w, "hostNetwork", spec->host_network);
@@ -240,6 +241,8 @@ int store_read_sandbox(const char *dir, Arena *arena, SandboxSpec *ret, char **r
         r = get_strings(&root, arena, keys, ELEMENTS(keys), err);
         if (r == 0)
                 r = field_int(&root, "attempt", 0, UINT32_MAX, &attempt, err);
+        if (r == 0)
+                r = field_int(&root, "podStartMicros", 0, INT64_MAX, &spec.pod_start_us, err);
         if (r == 0)
                 r = get_flags(&root, &spec, err);
         if (r == 0)

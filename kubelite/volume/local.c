@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * emptyDir and hostPath. A host path may lie on a file system that hangs, so it is looked at and
- * opened in a worker, which passes back a descriptor; nothing else of the daemon touches the path.
+ * emptyDir and hostPath, made in workers. A host path may lie on a file system that hangs, so it is
+ * opened there too, and a descriptor passed back; nothing else of the daemon touches the path.
  */
 
 #include "volume/volume-internal.h"
@@ -14,8 +14,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define HOST_PATH_DEADLINE_MS 30000
-
 /* --- emptyDir --- */
 
 static mode_t empty_dir_mode(const Pod *pod)
@@ -24,36 +22,62 @@ static mode_t empty_dir_mode(const Pod *pod)
         return pod->security.fs_group >= 0 ? 02777 : 0777;
 }
 
-static void empty_dir_start(VolumeSetup *s)
+/* In the worker. */
+static int empty_dir_make(const VolumeSetup *s)
 {
         const Volume *v = s->volume;
         int64_t limit = 0, gid = s->set->pod->security.fs_group;
         mode_t mode = empty_dir_mode(s->set->pod);
         char options[64] = "mode=0777";
 
-        if (v->size_limit && quantity_value(v->size_limit, &limit) < 0) {
-                setup_failed(s, "sizeLimit '%s' is no quantity", v->size_limit);
-                return;
-        }
-        if (!str_empty(v->medium) && !str_eq(v->medium, "Memory")) {
-                setup_failed(s, "medium '%s' is not supported by this node", v->medium);
-                return;
-        }
         if (setup_make_dir(s, mode) < 0)
-                return;
-        if (limit > 0)
+                return 1;
+        if (v->size_limit && quantity_value(v->size_limit, &limit) == 0 && limit > 0)
                 snprintf(options, sizeof(options), "mode=0777,size=%lld", (long long)limit);
         if (str_eq(v->medium, "Memory") && setup_mount_tmpfs(s, options) < 0)
-                return;
+                return 1;
         if (gid >= 0 && chown(s->path, (uid_t)-1, (gid_t)gid) < 0) {
-                setup_failed(s, "give it to group %lld: %s", (long long)gid, strerror(errno));
-                return;
+                dprintf(STDERR_FILENO, "give it to group %lld: %s", (long long)gid,
+                        strerror(errno));
+                return 1;
         }
         if (chmod(s->path, mode) < 0) {
-                setup_failed(s, "set its mode: %s", strerror(errno));
+                dprintf(STDERR_FILENO, "set its mode: %s", strerror(errno));
+                return 1;
+        }
+        return 0;
+}
+
+static int empty_dir_body(void *arg)
+{
+        return empty_dir_make(arg);
+}
+
+static void on_empty_dir(Worker *worker, WorkerResult *result, void *data)
+{
+        VolumeSetup *s = data;
+        char how[128];
+
+        s->worker = worker_free(s->worker);
+        if (result->status == 0) {
+                setup_ready(s);
                 return;
         }
-        setup_ready(s);
+        worker_describe(result, SETUP_DEADLINE_MS, how, sizeof(how));
+        setup_failed(s, "%s", result->errors_len ? result->errors : how);
+}
+
+static void empty_dir_start(VolumeSetup *s)
+{
+        const Volume *v = s->volume;
+        int64_t limit = 0;
+
+        if (v->size_limit && quantity_value(v->size_limit, &limit) < 0)
+                setup_failed(s, "sizeLimit '%s' is no quantity", v->size_limit);
+        else if (!str_empty(v->medium) && !str_eq(v->medium, "Memory"))
+                setup_failed(s, "medium '%s' is not supported by this node", v->medium);
+        else
+                setup_start_worker(s, "emptyDir", empty_dir_body, on_empty_dir);
 }
 
 const VolumeOps empty_dir_ops = { .start = empty_dir_start };
@@ -121,7 +145,7 @@ static int host_path_body(void *arg)
                         *type->description ? type->description : "there");
                 return 1;
         }
-        return worker_pass_fd(fd) < 0;
+        return worker_pass_fds(&fd, 1) < 0;
 }
 
 static void on_host_path(Worker *worker, WorkerResult *result, void *data)
@@ -133,33 +157,21 @@ static void on_host_path(Worker *worker, WorkerResult *result, void *data)
                 setup_failed(s, "'%s' does not answer", s->path);
                 return;
         }
-        if (result->passed_fd < 0) {
+        if (result->n_passed_fds != 1) {
                 setup_failed(s, "%s", result->errors);
                 return;
         }
         s->fd = kl_close(s->fd);
-        s->fd = KL_STEAL_FD(result->passed_fd);
+        s->fd = KL_STEAL_FD(result->passed_fds[0]);
         setup_ready(s);
 }
 
 static void host_path_start(VolumeSetup *s)
 {
-        KL_AUTOERR err = NULL;
-        WorkerSpec spec = {
-                .name = "hostPath",
-                .body = host_path_body,
-                .body_arg = s,
-                .deadline_ms = HOST_PATH_DEADLINE_MS,
-                .done = on_host_path,
-                .data = s,
-        };
-
-        if (!host_path_type(s->volume->host_path_type)) {
+        if (!host_path_type(s->volume->host_path_type))
                 setup_failed(s, "hostPath type '%s' is not known", s->volume->host_path_type);
-                return;
-        }
-        if (worker_start(s->set->volumes->loop, &spec, &s->worker, &err) < 0)
-                setup_failed(s, "%s", kl_error_msg(err));
+        else
+                setup_start_worker(s, "hostPath", host_path_body, on_host_path);
 }
 
 const VolumeOps host_path_ops = { .start = host_path_start };

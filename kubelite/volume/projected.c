@@ -13,20 +13,28 @@
 
 #define FILES_MAX 65536
 
-typedef struct Payload {
+struct Payload {
         AtomicFile *files;
         size_t n;
+        int64_t gid;
+        uint64_t hash;
+        bool fresh;   /* the volume is not there yet */
         bool waiting; /* a source has not answered yet */
-} Payload;
+};
 
-static void payload_deinit(Payload *p)
+Payload *payload_free(Payload *p)
 {
+        if (!p)
+                return NULL;
         for (size_t i = 0; i < p->n; i++) {
                 free(p->files[i].path);
                 free((char *)(uintptr_t)p->files[i].data);
         }
         free(p->files);
+        free(p);
+        return NULL;
 }
+KL_DEFINE_CLEANUP(Payload *, payload_free);
 
 /* A later source wins over an earlier one with the same path. */
 static int payload_add(Payload *p, const char *path, const char *data, size_t len, uint32_t mode,
@@ -195,33 +203,91 @@ static bool needs_tmpfs(const Volume *volume)
         return volume->kind == VOLUME_SECRET || volume->kind == VOLUME_PROJECTED;
 }
 
+/* So that a change of the pod that does not concern the volume costs no worker. */
+static uint64_t payload_hash(const Payload *p)
+{
+        uint64_t hash = p->n;
+
+        for (size_t i = 0; i < p->n; i++) {
+                const AtomicFile *f = &p->files[i];
+                uint64_t parts[] = { hash, hash_fnv64(f->path, strlen(f->path)),
+                                     hash_fnv64(f->data, f->len), f->mode, (uint64_t)f->uid };
+
+                hash = hash_fnv64(parts, sizeof(parts));
+        }
+        return hash;
+}
+
+static int projected_body(void *arg)
+{
+        const VolumeSetup *s = arg;
+        const Payload *p = s->payload;
+        KL_AUTOERR err = NULL;
+
+        if (p->fresh && (setup_make_dir(s, 0755) < 0 ||
+                         (needs_tmpfs(s->volume) && setup_mount_tmpfs(s, "mode=0755") < 0)))
+                return 1;
+        if (atomic_write(s->path, p->files, p->n, p->gid, &err) == 0)
+                return 0;
+        dprintf(STDERR_FILENO, "%s", kl_error_msg(err));
+        return 1;
+}
+
+static void projected_write(VolumeSetup *s);
+
+/* What is mounted stays as it is when an update fails. */
+static void projected_failed(VolumeSetup *s, const char *why)
+{
+        if (s->state == SETUP_READY)
+                log_warning(s->set->pod->name, "Volume '%s' keeps its old content: %s",
+                            s->volume->name, why);
+        else
+                setup_failed(s, "%s", why);
+}
+
+static void on_written(Worker *worker, WorkerResult *result, void *data)
+{
+        VolumeSetup *s = data;
+        char how[128];
+
+        s->worker = worker_free(s->worker);
+        if (result->status == 0) {
+                s->written = s->payload->hash;
+                setup_ready(s);
+        } else {
+                worker_describe(result, SETUP_DEADLINE_MS, how, sizeof(how));
+                projected_failed(s, result->errors_len ? result->errors : how);
+        }
+        s->payload = payload_free(s->payload);
+        if (s->again)
+                projected_write(s);
+}
+
 static void projected_write(VolumeSetup *s)
 {
-        __attribute__((cleanup(payload_deinit))) Payload payload = { 0 };
+        KL_AUTO(payload_free) Payload *payload = NULL;
         KL_AUTOERR err = NULL;
-        bool was_ready = s->state == SETUP_READY;
         int r;
 
-        r = gather(s, &payload, &err);
-        if (r == 0 && payload.waiting)
+        s->again = s->worker != NULL;
+        if (s->again)
                 return;
-        if (r == 0 && !was_ready &&
-            (setup_make_dir(s, 0755) < 0 ||
-             (needs_tmpfs(s->volume) && setup_mount_tmpfs(s, "mode=0755") < 0)))
-                return;
-        if (r == 0)
-                r = atomic_write(s->path, payload.files, payload.n, s->set->pod->security.fs_group,
-                                 &err);
-        if (r == 0) {
-                setup_ready(s);
+        payload = calloc(1, sizeof(*payload));
+        r = payload ? gather(s, payload, &err) : kl_error_oom(&err);
+        if (r < 0) {
+                projected_failed(s, kl_error_msg(err));
                 return;
         }
-        /* What is mounted stays as it is. */
-        if (was_ready)
-                log_warning(s->set->pod->name, "Volume '%s' keeps its old content: %s",
-                            s->volume->name, kl_error_msg(err));
-        else
-                setup_failed(s, "%s", kl_error_msg(err));
+        if (payload->waiting)
+                return;
+        payload->gid = s->set->pod->security.fs_group;
+        payload->fresh = s->state != SETUP_READY;
+        payload->hash = payload_hash(payload);
+        if (!payload->fresh && payload->hash == s->written)
+                return;
+        payload_free(s->payload);
+        s->payload = KL_STEAL(payload);
+        setup_start_worker(s, "volume files", projected_body, on_written);
 }
 
 static void on_object(ObjectRef *ref, void *data)

@@ -114,12 +114,13 @@ static void on_torn_down(Worker *worker, WorkerResult *result, void *data)
 
 static void teardown_start(PodVolumes *set)
 {
-        KL_AUTOFREE char *dir = str_format("%s/pods/%s", set->volumes->root_dir, set->pod->uid);
+        char *dir = str_format("%s/pods/%s", set->volumes->root_dir, set->pod->uid);
         KL_AUTOERR err = NULL;
         WorkerSpec spec = {
                 .name = "volume teardown",
                 .body = teardown_body,
                 .body_arg = dir,
+                .free_arg = free,
                 .deadline_ms = TEARDOWN_DEADLINE_MS,
                 .done = on_torn_down,
                 .data = set,
@@ -138,6 +139,7 @@ void pod_volumes_teardown(PodVolumes *set)
                 VolumeSetup *s = &set->setups[i];
 
                 s->worker = worker_free(s->worker);
+                s->payload = payload_free(s->payload);
                 s->fd = kl_close(s->fd);
                 for (size_t k = 0; k < s->volume->n_sources; k++) {
                         s->refs[k] = object_ref_free(s->refs[k]);
@@ -153,6 +155,15 @@ typedef struct Collect {
         char *pods_dir;
         char **live;
 } Collect;
+
+static void collect_free(void *arg)
+{
+        Collect *c = arg;
+
+        strv_free(c->live);
+        free(c->pods_dir);
+        free(c);
+}
 
 static int collect_body(void *arg)
 {
@@ -183,19 +194,25 @@ static void on_collected(Worker *worker, WorkerResult *result, void *data)
 
 int volumes_collect(Volumes *volumes, char *const *live, KlError **err)
 {
-        KL_AUTOFREE char *dir = str_format("%s/pods", volumes->root_dir);
-        Collect collect = { .pods_dir = dir, .live = (char **)(uintptr_t)live };
+        Collect *collect = calloc(1, sizeof(*collect));
         WorkerSpec spec = {
                 .name = "volume collector",
                 .body = collect_body,
-                .body_arg = &collect,
+                .body_arg = collect,
+                .free_arg = collect_free,
                 .deadline_ms = COLLECT_DEADLINE_MS,
                 .done = on_collected,
                 .data = volumes,
         };
 
-        if (!dir)
+        if (!collect)
                 return kl_error_oom(err);
+        collect->pods_dir = str_format("%s/pods", volumes->root_dir);
+        collect->live = strv_copy(live);
+        if (!collect->pods_dir || !collect->live) {
+                collect_free(collect);
+                return kl_error_oom(err);
+        }
         volumes->collector = worker_free(volumes->collector);
         return worker_start(volumes->loop, &spec, &volumes->collector, err);
 }

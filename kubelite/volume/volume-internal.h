@@ -23,6 +23,8 @@ typedef enum SetupState {
         SETUP_FAILED,
 } SetupState;
 
+typedef struct Payload Payload;
+
 /* One volume of one pod. */
 struct VolumeSetup {
         PodVolumes *set;
@@ -34,6 +36,9 @@ struct VolumeSetup {
         ObjectRef **refs; /* parallel to volume->sources; NULL where a source needs none */
         Token **tokens;   /* likewise */
         Worker *worker;
+        Payload *payload; /* what the worker writes */
+        bool again;       /* it is out of date already */
+        uint64_t written; /* hash of what is there */
 };
 
 struct PodVolumes {
@@ -68,10 +73,18 @@ const VolumeOps *volume_ops(const Volume *volume);
 void setup_ready(VolumeSetup *s);
 /* `MountVolume.SetUp failed for volume "x" : ` goes before the message. */
 void setup_failed(VolumeSetup *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Makes the volume's directory; 0 or -errno, reported by setup_failed. */
-int setup_make_dir(VolumeSetup *s, mode_t mode);
+/* Starts the setup's worker with it as argument: whatever touches a disk belongs there. done() gets
+ * the setup; a start that fails is reported by setup_failed. */
+void setup_start_worker(VolumeSetup *s, const char *name, WorkerBody body, WorkerFunc done);
+#define SETUP_DEADLINE_MS 30000
+
+/* In a worker: complaints go to standard error. Makes the volume's directory. */
+int setup_make_dir(const VolumeSetup *s, mode_t mode);
 /* A tmpfs there, unless there is one already. options: "size=…" or "". */
-int setup_mount_tmpfs(VolumeSetup *s, const char *options);
+int setup_mount_tmpfs(const VolumeSetup *s, const char *options);
+
+/* projected.c */
+Payload *payload_free(Payload *payload);
 
 /* --- atomic.c: upstream's atomic writer (pkg/volume/util/atomic_writer.go) --- */
 

@@ -110,18 +110,34 @@ void setup_failed(VolumeSetup *s, const char *format, ...)
         deferred_schedule(s->set->turn);
 }
 
-int setup_make_dir(VolumeSetup *s, mode_t mode)
+void setup_start_worker(VolumeSetup *s, const char *name, WorkerBody body, WorkerFunc done)
+{
+        KL_AUTOERR err = NULL;
+        WorkerSpec spec = {
+                .name = name,
+                .body = body,
+                .body_arg = s,
+                .deadline_ms = SETUP_DEADLINE_MS,
+                .done = done,
+                .data = s,
+        };
+
+        if (worker_start(s->set->volumes->loop, &spec, &s->worker, &err) < 0)
+                setup_failed(s, "%s", kl_error_msg(err));
+}
+
+int setup_make_dir(const VolumeSetup *s, mode_t mode)
 {
         int r = dir_make_all(s->path, 0750);
 
         if (r == 0 && chmod(s->path, mode) < 0)
                 r = -errno;
         if (r < 0)
-                setup_failed(s, "make '%s': %s", s->path, strerror(-r));
+                dprintf(STDERR_FILENO, "make '%s': %s", s->path, strerror(-r));
         return r;
 }
 
-int setup_mount_tmpfs(VolumeSetup *s, const char *options)
+int setup_mount_tmpfs(const VolumeSetup *s, const char *options)
 {
         struct statfs fs;
 
@@ -131,7 +147,7 @@ int setup_mount_tmpfs(VolumeSetup *s, const char *options)
         if (mount("tmpfs", s->path, "tmpfs", MS_NODEV | MS_NOSUID, options) < 0) {
                 int r = -errno;
 
-                setup_failed(s, "mount a tmpfs: %s", strerror(-r));
+                dprintf(STDERR_FILENO, "mount a tmpfs: %s", strerror(-r));
                 return r;
         }
         return 0;
@@ -225,6 +241,7 @@ static int setup_init(PodVolumes *set, const Volume *volume, VolumeSetup *s, KlE
 static void setup_deinit(VolumeSetup *s)
 {
         worker_free(s->worker);
+        payload_free(s->payload);
         for (size_t i = 0; i < s->volume->n_sources; i++) {
                 if (s->refs)
                         object_ref_free(s->refs[i]);
@@ -326,73 +343,14 @@ const char *pod_volume_path(const PodVolumes *set, const char *name)
         return s && s->state == SETUP_READY ? s->path : NULL;
 }
 
-/* --- sub-paths --- */
-
-/* Makes one missing component after the other, always inside the volume. */
-static int make_sub_path(int root, const char *sub_path, KlError **err)
-{
-        KL_AUTOFREE char *path = strdup(sub_path);
-        struct stat st;
-
-        if (!path || fstat(root, &st) < 0)
-                return kl_error_oom(err);
-        for (char *end = path; *end;) {
-                KL_AUTOFD int parent = -1;
-                char *slash, saved;
-
-                end += strspn(end, "/");
-                end += strcspn(end, "/");
-                saved = *end;
-                *end = '\0';
-                slash = strrchr(path, '/');
-                if (slash)
-                        *slash = '\0';
-                parent = path_open_in_root(root, slash ? path : ".", O_PATH | O_DIRECTORY, 0);
-                if (slash)
-                        *slash = '/';
-                if (parent < 0)
-                        return kl_error_errno(err, parent, NULL, "subPath '%s'", sub_path);
-                if (mkdirat(parent, slash ? slash + 1 : path, st.st_mode & 07777) < 0 &&
-                    errno != EEXIST)
-                        return kl_error_errno(err, -errno, NULL, "make subPath '%s'", sub_path);
-                *end = saved;
-        }
-        return 0;
-}
-
-static int open_sub_path(int root, const char *sub_path, KlError **err)
-{
-        int fd;
-
-        if (sub_path[0] == '/')
-                return kl_error(err, -EINVAL, NULL, "subPath '%s' must not be an absolute path",
-                                sub_path);
-        for (const char *p = sub_path; *p; p += strcspn(p, "/"), p += strspn(p, "/"))
-                if (strncmp(p, "..", 2) == 0 && (p[2] == '/' || !p[2]))
-                        return kl_error(err, -EINVAL, NULL, "subPath '%s' must not contain '..'",
-                                        sub_path);
-        fd = path_open_in_root(root, sub_path, O_PATH, 0);
-        if (fd == -ENOENT) {
-                KL_TRY(make_sub_path(root, sub_path, err));
-                fd = path_open_in_root(root, sub_path, O_PATH, 0);
-        }
-        if (fd < 0)
-                return kl_error_errno(err, fd, NULL, "open subPath '%s'", sub_path);
-        return fd;
-}
-
-int pod_volume_open(const PodVolumes *set, const char *name, const char *sub_path, bool read_only,
-                    KlError **err)
+int pod_volume_source(const PodVolumes *set, const char *name, const char **ret_path, int *ret_fd,
+                      KlError **err)
 {
         const VolumeSetup *s = find_setup(set, name);
-        KL_AUTOFD int root = -1;
 
         if (!s || s->state != SETUP_READY)
                 return kl_error(err, -ENOENT, NULL, "volume '%s' is not set up", name);
-        root = s->fd >= 0 ? fcntl(s->fd, F_DUPFD_CLOEXEC, 3) : open(s->path, O_PATH | O_CLOEXEC);
-        if (root < 0)
-                return kl_error_errno(err, -errno, NULL, "open volume '%s'", name);
-        if (!sub_path)
-                return KL_STEAL_FD(root);
-        return open_sub_path(root, sub_path, err);
+        *ret_path = s->path;
+        *ret_fd = s->fd;
+        return 0;
 }

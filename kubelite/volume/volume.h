@@ -59,13 +59,10 @@ const char *pod_volumes_message(const PodVolumes *set, unsigned int *ret_failure
 /* Where a volume is on the host; NULL while it is not set up. */
 const char *pod_volume_path(const PodVolumes *set, const char *name);
 
-/*
- * Opens what a VolumeMount names, for handing to the runtime: the volume's root or its subPath
- * (made if missing, resolved inside the volume whatever its content does). sub_path is already
- * expanded, NULL for none. An O_PATH descriptor, or negative.
- */
-int pod_volume_open(const PodVolumes *set, const char *name, const char *sub_path, bool read_only,
-                    KlError **err);
+/* The same for handing to the runtime: a descriptor where looking at the path may block, else -1.
+ * Both are borrowed. */
+int pod_volume_source(const PodVolumes *set, const char *name, const char **ret_path, int *ret_fd,
+                      KlError **err);
 
 /* Unmounts and removes everything of the pod's directory; ends in VOLUMES_GONE, retried until it
  * works. */

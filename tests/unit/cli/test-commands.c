@@ -14,7 +14,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -429,6 +433,31 @@ static void test_check(void **state)
         assert_has(n->out, "CNI configuration");
 }
 
+static void test_check_sees_another_kubelet(void **state)
+{
+        Node *n = *state;
+        int ready[2];
+        pid_t pid;
+        char c;
+
+        assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+                prctl(PR_SET_NAME, "kubelet");
+                if (write(ready[1], "", 1) == 1)
+                        pause();
+                _exit(0);
+        }
+        assert_int_equal(read(ready[0], &c, 1), 1);
+        run(n, "check");
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        close(ready[0]);
+        close(ready[1]);
+        assert_has(n->out, "warning  other node agent     kubelet\n");
+        assert_has(n->out, "stop and disable it");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -446,6 +475,7 @@ int main(void)
                 TEST(test_usage),
                 TEST(test_help),
                 TEST(test_check),
+                TEST(test_check_sees_another_kubelet),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

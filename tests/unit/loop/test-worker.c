@@ -17,7 +17,7 @@ typedef struct Run {
         int status, n_done, passed;
         bool timed_out, truncated;
         char out[256], errors[256];
-        size_t out_len;
+        size_t out_len, n_passed;
 } Run;
 
 static void on_done(Worker *worker, WorkerResult *result, void *data)
@@ -32,7 +32,8 @@ static void on_done(Worker *worker, WorkerResult *result, void *data)
         /* What was collected stays readable after the worker is freed. */
         run->worker = worker_free(run->worker);
         snprintf(run->errors, sizeof(run->errors), "%s", result->errors);
-        run->passed = KL_STEAL_FD(result->passed_fd);
+        run->n_passed = result->n_passed_fds;
+        run->passed = run->n_passed ? KL_STEAL_FD(result->passed_fds[run->n_passed - 1]) : -1;
         run->n_done++;
         loop_stop(run->loop);
 }
@@ -123,7 +124,18 @@ static int pass_body(void *arg)
 
         if (fd < 0 || write(fd, "x", 1) != 1 || lseek(fd, 0, SEEK_SET) != 0)
                 return 1;
-        return worker_pass_fd(fd) < 0;
+        return worker_pass_fds(&fd, 1) < 0;
+}
+
+static int pass_many_body(void *arg)
+{
+        int fds[500];
+
+        for (size_t i = 0; i < ELEMENTS(fds); i++)
+                fds[i] = memfd_create("passed", MFD_CLOEXEC);
+        if (write(fds[499], "x", 1) != 1 || lseek(fds[499], 0, SEEK_SET) != 0)
+                return 1;
+        return worker_pass_fds(fds, ELEMENTS(fds)) < 0;
 }
 
 static void test_function_passes_a_descriptor(void **state)
@@ -133,6 +145,18 @@ static void test_function_passes_a_descriptor(void **state)
 
         shell(&run, "", (WorkerSpec){ .body = pass_body });
         assert_true(run.passed >= 0);
+        assert_int_equal(read(run.passed, &c, 1), 1);
+        assert_int_equal(c, 'x');
+        close(run.passed);
+}
+
+static void test_function_passes_many_descriptors(void **state)
+{
+        Run run = { 0 };
+        char c = '\0';
+
+        shell(&run, "", (WorkerSpec){ .body = pass_many_body });
+        assert_int_equal(run.n_passed, 500);
         assert_int_equal(read(run.passed, &c, 1), 1);
         assert_int_equal(c, 'x');
         close(run.passed);
@@ -153,10 +177,16 @@ static void test_no_descriptor_leaks(void **state)
 {
         Run run = { 0 };
         KL_AUTOFD int extra = open("/dev/null", O_RDONLY);
+        KL_AUTOFD int held = -1;
+        char expected[64];
 
         assert_true(extra >= 0);
         shell(&run, "", (WorkerSpec){ .body = list_body });
         assert_string_equal(run.out, "0 1 2 3 ");
+        held = fcntl(extra, F_DUPFD, 40);
+        snprintf(expected, sizeof(expected), "0 1 2 3 %d ", held);
+        shell(&run, "", (WorkerSpec){ .body = list_body, .hold_fds = &held, .n_hold_fds = 1 });
+        assert_string_equal(run.out, expected);
         shell(&run, "echo /proc/self/fd/*", (WorkerSpec){ .keep_fds = { extra, -1 } });
         assert_non_null(strstr(run.out, "/fd/3"));
         assert_null(strstr(run.out, "/fd/5"));
@@ -229,6 +259,7 @@ int main(void)
                 cmocka_unit_test(test_grandchild_keeps_the_pipe),
                 cmocka_unit_test(test_missing_program),
                 cmocka_unit_test(test_function_passes_a_descriptor),
+                cmocka_unit_test(test_function_passes_many_descriptors),
                 cmocka_unit_test(test_no_descriptor_leaks),
                 cmocka_unit_test(test_freeing_kills),
                 cmocka_unit_test(test_queue),

@@ -170,6 +170,10 @@ static void test_node(void **state)
                   NULL, NULL },
                 { C "  os: {name: windows}\n", "PodOSNotSupported",
                   "Failed to admit pod as the OS field doesn't match node OS" },
+                { C "  volumes: [{name: v, gitRepo: {repository: 'https://a/b'}}]\n",
+                  "GitRepoVolumeForbidden",
+                  "volume \"v\": this node never mounts gitRepo volumes; clone in an init "
+                  "container instead" },
                 { "metadata: {name: w, labels: {kubernetes.io/os: windows}}\nspec:\n" C,
                   "PodOSSelectorNodeLabelDoesNotMatch",
                   "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label" },

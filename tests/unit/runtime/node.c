@@ -79,6 +79,15 @@ static void on_changed(Sandbox *sandbox, const ContainerInfo *info, void *data)
         see(data, info);
 }
 
+static void on_refused(Sandbox *sandbox, const char *id, const KlError *error, void *data)
+{
+        Pod *pod = data;
+
+        snprintf(pod->refused, sizeof(pod->refused), "%s", id);
+        snprintf(pod->refusal, sizeof(pod->refusal), "%s", error->reason);
+        snprintf(pod->error, sizeof(pod->error), "%s", kl_error_msg(error));
+}
+
 static void on_lost(Sandbox *sandbox, void *data)
 {
         ((Pod *)data)->lost = true;
@@ -93,6 +102,7 @@ const SandboxEvents node_events = {
         .ready = on_ready,
         .failed = on_failed,
         .container_changed = on_changed,
+        .container_refused = on_refused,
         .lost = on_lost,
         .destroyed = on_destroyed,
 };

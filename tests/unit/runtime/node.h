@@ -34,6 +34,7 @@ typedef struct Pod {
         Sandbox *sandbox;
         char uid[48], id[65];
         bool ready, failed, lost, destroyed;
+        char refused[65], refusal[64]; /* a container's id, and the reason */
         char netns[PATH_MAX], error[512];
         Seen seen[16];
         size_t n_seen;

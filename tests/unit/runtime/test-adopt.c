@@ -8,9 +8,13 @@
 #include "base/file.h"
 #include "base/str.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* The number that the log begins with. */
 static pid_t pid_of(char *log)
@@ -229,6 +233,13 @@ static void test_adopt(void **state)
         down(&pods[1]);
 }
 
+static int cgroup_exists(const char *path)
+{
+        KL_AUTOFD int fd = cgroup_open(runtime->tree, 0, path);
+
+        return fd >= 0;
+}
+
 /* Records of another boot, and what nobody knows. */
 static void test_adopt_other_boot(void **state)
 {
@@ -237,7 +248,7 @@ static void test_adopt_other_boot(void **state)
         Found found = { .pods = &pod, .n_pods = 1 };
         KL_AUTOFREE char *dir = str_format("%s/state/pods/%s", base, pod.uid);
         KL_AUTOFREE char *broken = str_format("%s/state/pods/broken", base);
-        KL_AUTOFREE char *orphan = NULL, *record = NULL;
+        KL_AUTOFREE char *orphan = NULL, *record = NULL, *nobody = NULL;
         ContainerRecord meta = { .name = "c",
                                  .image = "i",
                                  .image_id = "",
@@ -259,7 +270,9 @@ static void test_adopt_other_boot(void **state)
         assert_int_equal(dir_make_all(orphan, 0700), 0);
         assert_int_equal(store_write_sandbox(dir, &spec, "another-boot", NULL), 0);
         assert_int_equal(store_write_container(record, &meta, NULL), 0);
-        assert_int_equal(cgroup_create(runtime->tree, "kubepods/podnobody", true, NULL), 0);
+        /* A container of ours, by its layer. */
+        nobody = str_format("kubepods/podnobody/%s", other);
+        assert_int_equal(cgroup_create(runtime->tree, nobody, true, NULL), 0);
         adopt(&found);
         assert_int_equal(found.n, 1);
         assert_true(found.one[0].lost);
@@ -271,8 +284,78 @@ static void test_adopt_other_boot(void **state)
         assert_string_equal(info.reason, "ContainerStatusUnknown");
         assert_int_equal(stat(broken, &st), -1);
         assert_int_equal(stat(orphan, &st), -1);
-        assert_int_equal(cgroup_remove(runtime->tree, "kubepods/podnobody", 0), 0);
+        assert_int_equal(cgroup_exists("kubepods/podnobody"), 0);
         down(&pod);
+}
+
+static pid_t sleeper_in(const char *group)
+{
+        pid_t pid = fork();
+
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                pause();
+                _exit(0);
+        }
+        assert_int_equal(cgroup_attach(runtime->tree, group, pid), 0);
+        return pid;
+}
+
+/* Its namespaces and its shm are pinned there. */
+static void unmount_in(const char *path)
+{
+        KL_AUTODIR DIR *dir = opendir(path);
+        struct dirent *entry;
+
+        while (dir && (entry = readdir(dir))) {
+                KL_AUTOFREE char *inner = str_format("%s/%s", path, entry->d_name);
+
+                umount2(inner, MNT_DETACH | UMOUNT_NOFOLLOW);
+        }
+}
+
+/* As a kubelet with containerd has them, or another kubelite: groups of which nothing proves that
+ * they are ours. Beside them one that a lost record leaves to us. */
+static void test_groups_of_another_kubelet_stay(void **state)
+{
+        static const char foreign[] = "kubepods/burstable/podforeign";
+        static const char other[] = "kubepods/podother";
+        Pod lost = { .id = "" };
+        SandboxSpec spec = pod_spec(&lost);
+        Found found = { .n = 0 };
+        KL_AUTOFREE char *container = NULL, *record = NULL, *group = NULL;
+        pid_t kubelets, kubelites, shim;
+        char id[65];
+
+        random_hex(id, 32);
+        container = str_format("%s/%s", foreign, id);
+        assert_int_equal(cgroup_create(runtime->tree, foreign, true, NULL), 0);
+        assert_int_equal(cgroup_create(runtime->tree, container, false, NULL), 0);
+        assert_int_equal(cgroup_create(runtime->tree, "kubepods/podother/shim", false, NULL), 0);
+        kubelets = sleeper_in(container);
+        kubelites = sleeper_in("kubepods/podother/shim");
+        create(&lost, &spec);
+        WAIT_FOR(lost.ready);
+        shim = shim_client_pid(lost.sandbox->client);
+        record = strdup(lost.sandbox->dir);
+        group = strdup(lost.sandbox->cgroup);
+        runtime = runtime_free(runtime);
+        runtime_unpin(lost.id);
+        unmount_in(record);
+        assert_int_equal(tree_remove(record), 0);
+        runtime_up();
+        adopt(&found);
+        assert_int_equal(found.n, 0);
+        assert_false(alive(shim));
+        assert_int_equal(cgroup_empty(runtime->tree, group), 1);
+        assert_true(alive(kubelets));
+        assert_true(alive(kubelites));
+        kill(kubelets, SIGKILL);
+        kill(kubelites, SIGKILL);
+        waitpid(kubelets, NULL, 0);
+        waitpid(kubelites, NULL, 0);
+        assert_int_equal(cgroup_remove(runtime->tree, foreign, 2000), 0);
+        assert_int_equal(cgroup_remove(runtime->tree, other, 2000), 0);
 }
 
 int main(void)
@@ -282,6 +365,7 @@ int main(void)
                 cmocka_unit_test_teardown(test_adopt, after_each),
                 cmocka_unit_test_teardown(test_adopt_half_made, after_each),
                 cmocka_unit_test_teardown(test_adopt_other_boot, after_each),
+                cmocka_unit_test_teardown(test_groups_of_another_kubelet_stay, after_each),
         };
 
         return run_on_node(tests, ELEMENTS(tests));

@@ -235,13 +235,30 @@ static void test_confinement(void **state)
         down(&pod);
 }
 
+/* Files and volumes are opened in a worker: the refusal comes later, and there never was a
+ * container. */
+static void refuse(Pod *pod, Box *box, const char *reason, const char *text)
+{
+        KL_AUTOERR err = NULL;
+        ContainerInfo info;
+
+        pod->refused[0] = '\0';
+        if (sandbox_start_container(pod->sandbox, &box->spec, &err) < 0)
+                fail_msg("%s", kl_error_msg(err));
+        WAIT_FOR(pod->refused[0]);
+        assert_string_equal(pod->refused, box->id);
+        assert_string_equal(pod->refusal, reason);
+        if (!strstr(pod->error, text))
+                fail_msg("'%s' is not in '%s'", text, pod->error);
+        assert_false(sandbox_container(pod->sandbox, box->id, &info));
+}
+
 static void test_start_errors(void **state)
 {
         Pod pod = { .id = "" };
         Box box;
         Seen *s;
         KL_AUTOERR err = NULL;
-        KL_AUTOERR again = NULL;
 
         up(&pod);
         box_init(&box, "");
@@ -259,8 +276,57 @@ static void test_start_errors(void **state)
         box_init(&box, "true");
         box.spec.mounts = &(MountSpec){ "/no/such", -1, "/x", false, false, PROPAGATION_NONE };
         box.spec.n_mounts = 1;
-        assert_true(sandbox_start_container(pod.sandbox, &box.spec, &again) < 0);
-        assert_string_equal(again->reason, "CreateContainerError");
+        refuse(&pod, &box, "CreateContainerError", "open the volume '/no/such'");
+        down(&pod);
+}
+
+/* Beneath the volume, whatever its content does. */
+static void test_sub_paths(void **state)
+{
+        static const char *const bad[] = { "../x", "a/../../x", "/etc" };
+        KL_AUTOFREE char *dir = str_format("%s/sub", base);
+        KL_AUTOFREE char *link = str_format("%s/sub/out", base);
+        KL_AUTOFREE char *file = str_format("%s/sub/file", base);
+        KL_AUTOFREE char *fresh = str_format("%s/fresh", base);
+        KL_AUTOFREE char *text = str_format("%s/text/hosts", base);
+        KL_AUTOFD int opened = -1;
+        Pod pod = { .id = "" };
+        KL_AUTOERR err = NULL;
+        Box box;
+
+        assert_int_equal(dir_make_all(dir, 0755), 0);
+        assert_int_equal(symlink("/", link), 0);
+        assert_int_equal(file_replace(file, "", 0, 0644, false), 0);
+        opened = open(dir, O_PATH | O_CLOEXEC);
+        up(&pod);
+        box_init(&box, "touch /x/made; ls /y; cat /t");
+        box.spec.mounts = (MountSpec[]){
+                { dir, -1, "/x", false, false, PROPAGATION_NONE, "a/b" },
+                { "y", opened, "/y", false, false, PROPAGATION_NONE, "out" },
+                { text, -1, "/t", false, false, PROPAGATION_NONE, NULL },
+        };
+        box.spec.n_mounts = 3;
+        box.spec.files = (FileSpec[]){ { FILE_TEXT, text, "written" } };
+        box.spec.n_files = 1;
+        run_to_end(&pod, &box);
+        expect_log(&box, "a\nfile\nout\nwritten");
+        box_init(&box, "true");
+        box.spec.files = (FileSpec[]){ { FILE_FRESH, fresh, NULL } };
+        box.spec.n_files = 1;
+        box.spec.mounts =
+                &(MountSpec){ dir, -1, "/x", false, false, PROPAGATION_NONE, "file/beneath" };
+        box.spec.n_mounts = 1;
+        refuse(&pod, &box, "CreateContainerConfigError", "subPath 'file/beneath'");
+        assert_int_equal(access(fresh, F_OK), -1);
+        for (size_t i = 0; i < ELEMENTS(bad); i++) {
+                box_init(&box, "true");
+                box.spec.n_mounts = 1;
+                box.spec.mounts =
+                        &(MountSpec){ dir, -1, "/x", false, false, PROPAGATION_NONE, bad[i] };
+                assert_true(sandbox_start_container(pod.sandbox, &box.spec, &err) < 0);
+                assert_string_equal(err->reason, "CreateContainerConfigError");
+                err = kl_error_free(err);
+        }
         down(&pod);
 }
 
@@ -539,6 +605,7 @@ int main(void)
                 cmocka_unit_test_teardown(test_start_errors, after_each),
                 cmocka_unit_test_teardown(test_localhost_profile, after_each),
                 cmocka_unit_test_teardown(test_volume, after_each),
+                cmocka_unit_test_teardown(test_sub_paths, after_each),
                 cmocka_unit_test_teardown(test_privileged, after_each),
                 cmocka_unit_test_teardown(test_streams, after_each),
                 cmocka_unit_test_teardown(test_failed, after_each),

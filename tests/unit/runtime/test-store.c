@@ -43,6 +43,7 @@ static void test_sandbox(void **state)
                              .pod_namespace = "ns",
                              .pod_name = "na\"me",
                              .attempt = 7,
+                             .pod_start_us = 1700000000000001,
                              .hostname = "h",
                              .host_ipc = true,
                              .share_pid = true,
@@ -63,6 +64,7 @@ static void test_sandbox(void **state)
         assert_string_equal(got.id, ID);
         assert_string_equal(got.pod_name, "na\"me");
         assert_int_equal(got.attempt, 7);
+        assert_int_equal(got.pod_start_us, 1700000000000001);
         assert_true(got.host_ipc && got.share_pid && !got.host_network && !got.host_pid);
         assert_int_equal(got.n_sysctls, 2);
         assert_string_equal(got.sysctls[1].value, "x y");
