@@ -29,6 +29,11 @@ static bool log_goes_on(const char *namespace, const char *pod, const char *cont
         return pod_manager_log_goes_on(((Daemon *)data)->pods, namespace, pod, container, path);
 }
 
+static int find_place(const PlaceName *name, Place *ret, void *data)
+{
+        return pod_manager_find_place(((Daemon *)data)->pods, name, ret);
+}
+
 int daemon_server_start(Daemon *d, KlError **err)
 {
         static const KubeletServerFuncs funcs = {
@@ -36,6 +41,7 @@ int daemon_server_start(Daemon *d, KlError **err)
                 .write_running = write_running,
                 .find_log = find_log,
                 .log_goes_on = log_goes_on,
+                .find_place = find_place,
         };
         KubeletServerOptions options = {
                 .config = d->config,

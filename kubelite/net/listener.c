@@ -19,12 +19,15 @@
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <libwebsockets.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #define ACCEPTS_PER_TURN 32
+#define KEEPALIVE_S 15
+#define KEEPALIVE_PROBES 9
 #define WRITE_SIZE (16U << 10) /* one TLS record */
 /* libwebsockets scans this table: connections, and the few it has for itself. */
 #define FD_TABLE_SIZE (LISTENER_CONNECTIONS_MAX + 64)
@@ -50,6 +53,8 @@ struct ListenerConn {
         size_t out_at;  /* of it, what was written */
         size_t dropped; /* while lingering */
         Timer *timer;   /* of the handshake, then of the flush */
+        int hangup_fd;  /* while paused: the same socket, for its end alone */
+        Watch *hangup;
         ClientChain *chain;
         char peer[LISTENER_PEER_SIZE];
 };
@@ -80,8 +85,15 @@ static void conn_count(ListenerConn *c, int by)
                 c->listener->n_untrusted += (size_t)by;
 }
 
+static void conn_unwatch(ListenerConn *c)
+{
+        c->hangup = watch_free(c->hangup);
+        c->hangup_fd = kl_close(c->hangup_fd);
+}
+
 static void conn_free(ListenerConn *c)
 {
+        conn_unwatch(c);
         list_unlink(&c->link);
         conn_count(c, -1);
         timer_free(c->timer);
@@ -96,6 +108,7 @@ static void conn_kill(ListenerConn *c)
         if (c->state == CONN_DEAD)
                 return;
         c->state = CONN_DEAD;
+        conn_unwatch(c);
         deferred_schedule(c->listener->reaper);
 }
 
@@ -138,6 +151,8 @@ static int conn_opened(ListenerConn *c)
         if (c->state != CONN_HANDSHAKE || !ssl)
                 return -1;
         timer_stop(c->timer);
+        /* libwebsockets has a time limit of its own for what it takes to be a beginning. */
+        lws_set_timeout(c->wsi, NO_PENDING_TIMEOUT, 0);
         c->chain = client_chain_of(ssl);
         c->state = CONN_OPEN;
         c->data = l->funcs.opened(c, l->data);
@@ -316,11 +331,23 @@ static void adopt(Listener *l, int fd, const char *peer)
                 return;
         }
         c->listener = l;
+        c->hangup_fd = -1;
         snprintf(c->peer, sizeof(c->peer), "%s", peer);
         list_append(&l->conns, &c->link);
         conn_count(c, 1);
         timer_start(c->timer, LISTENER_HANDSHAKE_MS);
         lws_adopt_descriptor_vhost_via_info(&what);
+}
+
+/* A peer whose machine is gone says no word. As Go's servers do it. */
+static void keep_alive(int fd)
+{
+        int one = 1, idle_s = KEEPALIVE_S, count = KEEPALIVE_PROBES;
+
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof(idle_s));
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
 }
 
 static void on_acceptable(Watch *watch, int fd, unsigned int events, void *data)
@@ -343,6 +370,7 @@ static void on_acceptable(Watch *watch, int fd, unsigned int events, void *data)
                         continue;
                 }
                 setsockopt(peer_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+                keep_alive(peer_fd);
                 adopt(l, peer_fd, peer);
         }
 }
@@ -533,12 +561,30 @@ size_t listener_conn_queued(const ListenerConn *c)
         return c->out.len - c->out_at;
 }
 
+static void on_hangup(Watch *watch, int fd, unsigned int events, void *data)
+{
+        conn_break(data);
+}
+
+/* Without interest in input libwebsockets does not hear of a peer's end, which may come while
+ * whoever is to take the input never does. */
+static void conn_watch_hangup(ListenerConn *c)
+{
+        c->hangup_fd = fcntl(lws_get_socket_fd(c->wsi), F_DUPFD_CLOEXEC, 3);
+        if (c->hangup_fd >= 0)
+                watch_new(c->listener->loop, c->hangup_fd, WATCH_HANGUP, on_hangup, c, &c->hangup);
+}
+
 void listener_conn_pause(ListenerConn *c, bool paused)
 {
         if (c->state != CONN_OPEN || c->paused == paused)
                 return;
         c->paused = paused;
         lws_rx_flow_control(c->wsi, !paused);
+        if (paused)
+                conn_watch_hangup(c);
+        else
+                conn_unwatch(c);
 }
 
 void listener_conn_close(ListenerConn *c)
@@ -546,6 +592,7 @@ void listener_conn_close(ListenerConn *c)
         if (c->state != CONN_OPEN)
                 return;
         c->state = CONN_FLUSHING;
+        conn_unwatch(c);
         timer_start(c->timer, LISTENER_FLUSH_MS);
         lws_callback_on_writable(c->wsi);
 }

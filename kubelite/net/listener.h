@@ -71,7 +71,7 @@ int listener_conn_write(ListenerConn *conn, const void *data, size_t len);
  * too. */
 void listener_conn_notify(ListenerConn *conn);
 size_t listener_conn_queued(const ListenerConn *conn);
-/* While paused nothing is read, and the peer's window fills. */
+/* While paused nothing is read, and the peer's window fills; its end is told nevertheless. */
 void listener_conn_pause(ListenerConn *conn, bool paused);
 /* Sends what is queued, then closes; the connection is no longer the owner's. */
 void listener_conn_close(ListenerConn *conn);

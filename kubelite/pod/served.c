@@ -202,3 +202,36 @@ bool pod_manager_log_goes_on(PodManager *m, const char *namespace, const char *p
         now = compile_log_path(m->context, w->pod, c->name, c->view.restart_count, arena);
         return str_eq(now, path);
 }
+
+/* --- places --- */
+
+static bool is_uid_of(PodManager *m, const Pod *pod, const char *uid)
+{
+        KL_AUTOFREE char *key = str_format("%s/%s", pod->namespace, pod->name);
+        const SeenMirror *mirror = key ? map_get(m->seen_mirrors, key) : NULL;
+
+        return str_eq(pod->uid, uid) || (mirror && str_eq(mirror->uid, uid));
+}
+
+int pod_manager_find_place(PodManager *m, const PlaceName *name, Place *ret)
+{
+        const PodWorker *w = find_pod(m, name->namespace, name->pod);
+        const WorkContainer *c = w && name->container ? find_container(w, name->container) : NULL;
+
+        *ret = (Place){ 0 };
+        if (!w)
+                return -ENOENT;
+        ret->pod_uid = w->pod->uid;
+        if (!str_empty(name->uid) && !is_uid_of(m, w->pod, name->uid)) {
+                ret->uid_differs = true;
+                return 0;
+        }
+        if (w->sandbox_state == SANDBOX_READY)
+                ret->sandbox = w->sandbox;
+        if (c && ret->sandbox && status_is_running(&c->view)) {
+                ret->container_id = c->view.current.id;
+                ret->tty = c->view.spec->tty;
+                ret->stdin_open = c->view.spec->stdin_open;
+        }
+        return 0;
+}

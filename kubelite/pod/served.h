@@ -3,6 +3,7 @@
 #define KUBELITE_POD_SERVED_H
 
 #include "pod/manager.h"
+#include "pod/place.h"
 #include "stats/stats.h"
 
 /* What the kubelet API shows of the node's pods. */
@@ -24,5 +25,8 @@ bool pod_manager_log_goes_on(PodManager *manager, const char *namespace, const c
 
 /* Names every pod that has a sandbox to the gathering. */
 void pod_manager_list_stats(PodManager *manager, StatsGather *gather);
+
+/* Where a pod, and perhaps one of its containers, runs. -ENOENT: there is no such pod here. */
+int pod_manager_find_place(PodManager *manager, const PlaceName *name, Place *ret);
 
 #endif

@@ -178,7 +178,7 @@ struct Sandbox {
         KlError *error;
         Worker *worker; /* the one blocking job at a time */
         Timer *timer;
-        List containers, execs;
+        List containers, execs, watches;
         const SandboxEvents *events;
         void *data;
 };

@@ -221,6 +221,13 @@ void runtime_remove(Runtime *runtime, const char *path);
 /* Unpins the network namespace of a sandbox whose record was lost. */
 void runtime_unpin(const char *sandbox_id);
 
+/* For what holds something of a sandbox (a socket in its network): called once, when the sandbox is
+ * lost or begins to be destroyed; within it the watch is gone. */
+typedef struct SandboxWatch SandboxWatch;
+/* NULL when out of memory. */
+SandboxWatch *sandbox_watch_new(Sandbox *sandbox, void (*ended)(void *data), void *data);
+SandboxWatch *sandbox_watch_free(SandboxWatch *watch);
+
 const char *sandbox_id(const Sandbox *sandbox);
 const char *sandbox_netns(const Sandbox *sandbox);
 /* for (size_t i = 0; sandbox_container_at(s, i, &info); i++) */

@@ -70,6 +70,45 @@ static int copy_spec(Arena *arena, const SandboxSpec *from, SandboxSpec *to)
                        : -ENOMEM;
 }
 
+/* --- those who want to know of its end --- */
+
+struct SandboxWatch {
+        List link;
+        void (*ended)(void *data);
+        void *data;
+};
+
+SandboxWatch *sandbox_watch_new(Sandbox *s, void (*ended)(void *data), void *data)
+{
+        SandboxWatch *watch = calloc(1, sizeof(*watch));
+
+        if (!watch)
+                return NULL;
+        *watch = (SandboxWatch){ .ended = ended, .data = data };
+        list_append(&s->watches, &watch->link);
+        return watch;
+}
+
+SandboxWatch *sandbox_watch_free(SandboxWatch *watch)
+{
+        if (watch)
+                list_unlink(&watch->link);
+        free(watch);
+        return NULL;
+}
+
+static void tell_watches(Sandbox *s)
+{
+        while (!list_empty(&s->watches)) {
+                SandboxWatch *watch = list_first(&s->watches, SandboxWatch, link);
+                void (*ended)(void *data) = watch->ended;
+                void *data = watch->data;
+
+                sandbox_watch_free(watch);
+                ended(data);
+        }
+}
+
 int sandbox_new(Runtime *runtime, const SandboxSpec *spec, Sandbox **ret, KlError **err)
 {
         KL_AUTO(sandbox_free) Sandbox *s = calloc(1, sizeof(*s));
@@ -79,6 +118,7 @@ int sandbox_new(Runtime *runtime, const SandboxSpec *spec, Sandbox **ret, KlErro
         s->runtime = runtime;
         list_init(&s->containers);
         list_init(&s->execs);
+        list_init(&s->watches);
         s->arena = arena_new();
         if (!s->arena || copy_spec(s->arena, spec, &s->spec) < 0)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
@@ -97,6 +137,7 @@ Sandbox *sandbox_free(Sandbox *s)
         if (!s)
                 return NULL;
         execs_drop(s);
+        tell_watches(s);
         if (s->spec.pod_uid && map_get(s->runtime->sandboxes, s->spec.pod_uid) == s)
                 map_take(s->runtime->sandboxes, s->spec.pod_uid);
         list_for_each (c, &s->containers, Container, link)
@@ -275,6 +316,7 @@ void sandbox_destroy(Sandbox *s, bool records)
         if (s->destroying)
                 return;
         s->destroying = true;
+        tell_watches(s);
         list_for_each (c, &s->containers, Container, link)
                 container_cancel(c);
         switch (s->state) {
@@ -325,6 +367,7 @@ static void on_killed(Worker *worker, WorkerResult *result, void *data)
 void sandbox_lose(Sandbox *s)
 {
         s->state = SANDBOX_LOSING;
+        tell_watches(s);
         s->client = shim_client_free(s->client);
         s->timer = timer_free(s->timer);
         execs_lost(s);

@@ -2,6 +2,7 @@
 #ifndef KUBELITE_SERVER_SERVER_INTERNAL_H
 #define KUBELITE_SERVER_SERVER_INTERNAL_H
 
+#include "base/list.h"
 #include "server/log-reader.h"
 #include "server/server.h"
 
@@ -33,6 +34,8 @@ struct KubeletServer {
                 ExtraHandler handler;
         } extra[SERVER_EXTRA_HANDLERS_MAX];
         size_t n_extra;
+        List streams, dead_streams; /* of ServedStream */
+        Deferred *streams_sweep;
 };
 
 struct ServerRequest {
@@ -55,6 +58,16 @@ void server_container_logs(ServerRequest *rq);
 /* node-logs.c */
 #define SERVER_NODE_LOGS_MAX 8 /* at a time: each is a worker */
 void server_node_logs(ServerRequest *rq);
+
+/* stream-command.c, stream-forward.c, run.c */
+void server_exec(ServerRequest *rq);
+void server_attach(ServerRequest *rq);
+void server_port_forward(ServerRequest *rq);
+void server_run(ServerRequest *rq);
+
+/* streams.c: ends all sessions; frees what has ended. */
+void server_streams_stop(KubeletServer *server);
+void server_streams_sweep(Deferred *deferred, void *server);
 
 /* certificate.c: the pair to serve, made if there is none. To be freed. */
 int server_certificate_load(KubeletServer *s, char **ret_cert, char **ret_key, KlError **err);

@@ -138,12 +138,15 @@ int kubelet_server_new(Loop *loop, const KubeletServerOptions *options, KubeletS
 
         if (!s)
                 return kl_error_oom(err);
+        list_init(&s->streams);
+        list_init(&s->dead_streams);
         s->loop = loop;
         s->options = *options;
         s->addresses = strv_copy(options->addresses ? options->addresses : no_addresses);
         s->retry = timer_new(loop, on_retry, s);
         s->check = timer_new(loop, on_check, s);
-        if (!s->addresses || !s->retry || !s->check)
+        s->streams_sweep = deferred_new(loop, server_streams_sweep, s);
+        if (!s->addresses || !s->retry || !s->check || !s->streams_sweep)
                 return kl_error_oom(err);
         KL_TRY(name_files(s, err));
         KL_TRY(start_auth(s, err));
@@ -158,8 +161,10 @@ KubeletServer *kubelet_server_free(KubeletServer *s)
 {
         if (!s)
                 return NULL;
+        server_streams_stop(s);
         http_server_free(s->http);
         assert(s->n_requests == 0);
+        deferred_free(s->streams_sweep);
         log_service_free(s->logs);
         auth_free(s->auth);
         timer_free(s->retry);

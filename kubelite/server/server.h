@@ -4,6 +4,7 @@
 
 #include "api/client.h"
 #include "config/kubelet-config.h"
+#include "pod/place.h"
 #include "server/auth.h"
 #include "server/http-server.h"
 #include "server/target.h"
@@ -30,6 +31,7 @@ typedef struct KubeletServerFuncs {
                         bool previous, char **ret_path, KlError **err, void *data);
         bool (*log_goes_on)(const char *namespace, const char *pod, const char *container,
                             const char *path, void *data);
+        int (*find_place)(const PlaceName *name, Place *ret, void *data);
 } KubeletServerFuncs;
 
 typedef struct KubeletServerOptions {

@@ -73,9 +73,7 @@ static void disconnect(Shim *shim)
         shim->result_message = NULL;
         shim->result_untold = shim->sandbox_untold = shim->listed_untold = false;
         shim->version = 0;
-        list_for_each (e, &shim->execs, Exec, link)
-                if (e->told)
-                        exec_free(shim, e);
+        execs_abandon(shim);
         /* Started for a daemon that died before it said what for. */
         if (shim->sandbox_fd < 0)
                 shim->done = true;
@@ -264,15 +262,16 @@ static int with_spec(Shim *shim, const ShimHeader *header, int spec, KlError **e
 static int resize(Shim *shim, const ShimResize *body)
 {
         const Container *c = body->target.id[0] ? container_find(shim, body->target.id) : NULL;
-        const Exec *e = body->target.id[0] ? NULL : exec_find(shim, body->target.exec);
+        Exec *e = body->target.id[0] ? NULL : exec_find(shim, body->target.exec);
         struct winsize size = { .ws_row = body->rows, .ws_col = body->columns };
-        int fd = c && c->tty ? c->out_fd : e ? e->master_fd : -1;
 
-        if (!c && !e)
+        if (e)
+                return exec_resize(e, body->rows, body->columns);
+        if (!c)
                 return -ENOENT;
-        if (fd < 0)
+        if (!c->tty || c->out_fd < 0)
                 return -ENOTTY;
-        return ioctl(fd, TIOCSWINSZ, &size) < 0 ? -errno : 0;
+        return ioctl(c->out_fd, TIOCSWINSZ, &size) < 0 ? -errno : 0;
 }
 
 static int forget(Shim *shim, const ShimTarget *body)

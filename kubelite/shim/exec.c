@@ -15,7 +15,9 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 
 #define REASON "StartError"
 #define GROUP_NAME_SIZE 24
@@ -116,6 +118,29 @@ void exec_kill(Shim *shim, Exec *e)
         sweep(shim, e, time_monotonic_ms());
 }
 
+int exec_resize(Exec *e, uint16_t rows, uint16_t columns)
+{
+        struct winsize size = { .ws_row = rows, .ws_col = columns };
+
+        if (!e->tty)
+                return -ENOTTY;
+        e->rows = rows;
+        e->columns = columns;
+        if (e->master_fd < 0)
+                return 0;
+        return ioctl(e->master_fd, TIOCSWINSZ, &size) < 0 ? -errno : 0;
+}
+
+/* Nobody will hear of them, nor read what they write. */
+void execs_abandon(Shim *shim)
+{
+        list_for_each (e, &shim->execs, Exec, link)
+                if (e->told)
+                        exec_free(shim, e);
+                else if (!e->killing)
+                        exec_kill(shim, e);
+}
+
 void exec_relay_ended(Shim *shim, Exec *e)
 {
         e->relay_ended = true;
@@ -179,6 +204,8 @@ static void heard(Shim *shim, Source *source)
                 }
                 if (report.kind == REPORT_TTY && n_fds == 1 && e->master_fd < 0) {
                         e->master_fd = fd;
+                        if (e->rows || e->columns)
+                                exec_resize(e, e->rows, e->columns);
                         log_add_exec(shim, e);
                 } else if (n_fds == 1) {
                         kl_close(fd);
@@ -265,6 +292,7 @@ static int start_exec(Shim *shim, uint32_t id, Container *c, const ShimStart *st
         memcpy(e->container, c->id, sizeof(e->container));
         list_append(&shim->execs, &e->link);
         shim->n_execs++;
+        e->tty = exec->tty;
         if (exec->tty) {
                 e->stdin_fd = keep(fds, exec->stdin_fd);
                 e->stdout_fd = keep(fds, exec->stdout_fd);

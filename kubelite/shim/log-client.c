@@ -148,7 +148,6 @@ void log_add_exec(Shim *shim, Exec *e)
         uint32_t streams = 0;
         size_t n = 0;
 
-        send_message(shim, LOG_ADD, e->channel, LOG_HAS_OUT | LOG_TTY, &e->master_fd, 1);
         if (e->stdin_fd >= 0) {
                 streams |= SHIM_ATTACH_STDIN;
                 fds[n++] = e->stdin_fd;
@@ -157,6 +156,8 @@ void log_add_exec(Shim *shim, Exec *e)
                 streams |= SHIM_ATTACH_STDOUT;
                 fds[n++] = e->stdout_fd;
         }
+        send_message(shim, LOG_ADD, e->channel, LOG_HAS_OUT | LOG_TTY | (n > 0 ? LOG_WAIT : 0),
+                     &e->master_fd, 1);
         if (n > 0)
                 send_message(shim, LOG_ATTACH, e->channel, streams, fds, n);
 }

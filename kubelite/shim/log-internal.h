@@ -25,6 +25,7 @@ enum {
         LOG_STDIN_ONCE = 16,
         LOG_TTY = 32,     /* the out descriptor is a pty's master, for both directions */
         LOG_HAS_DIR = 64, /* of the file, which is rotated: comes after the file */
+        LOG_WAIT = 128,   /* nothing is read before the first client is attached */
 };
 
 typedef struct LogMessage {

@@ -65,7 +65,9 @@ struct Channel {
         uint32_t id;
         size_t n_attached;
         LogFile file;
-        bool tty, stdin_once, gone;
+        bool tty, stdin_once;
+        bool wait; /* for the first client */
+        bool gone; /* freed when its clients have got the last bytes */
         Watch out[2], in;
         LogStream stream[2];
         Rest in_rest;
@@ -238,13 +240,12 @@ static ssize_t write_some(int fd, const char *data, size_t len)
 
 static int keep_rest(Rest *rest, const char *data, size_t len)
 {
-        char *copy = malloc(len);
+        char *bytes = realloc(rest->data, rest->len + len);
 
-        if (!copy)
+        if (!bytes)
                 return -ENOMEM;
-        memcpy(copy, data, len);
-        free(rest->data);
-        *rest = (Rest){ copy, len };
+        memcpy(bytes + rest->len, data, len);
+        *rest = (Rest){ bytes, rest->len + len };
         return 0;
 }
 
@@ -265,6 +266,17 @@ static bool push_rest(Rest *rest, int fd, bool *failed)
         return true;
 }
 
+/* Nothing more comes for it: closes what needs no more writing. */
+static void finish(Attached *a)
+{
+        watch_close(&a->in);
+        for (int i = 0; i < 2; i++)
+                if (!a->rest[i].data)
+                        watch_close(&a->out[i]);
+        if (a->out[0].fd < 0 && a->out[1].fd < 0)
+                detach(a);
+}
+
 static void attached_writable(Watch *watch)
 {
         Attached *a = watch->attached;
@@ -277,29 +289,33 @@ static void attached_writable(Watch *watch)
         } else if (push_rest(&a->rest[i], watch->fd, &failed)) {
                 if (failed)
                         detach(a);
+                else if (watch->channel->gone)
+                        finish(a);
                 else
                         watch_set(watch, 0, true);
         }
         watch_sources(watch->channel);
 }
 
+/* At its end a channel gives more although a client has not taken all of what was before. */
+static void copy_to(Attached *a, int i, const char *data, size_t len)
+{
+        Watch *to = &a->out[i];
+        ssize_t n = a->rest[i].data ? 0 : write_some(to->fd, data, len);
+
+        if (n < 0 || ((size_t)n < len && keep_rest(&a->rest[i], data + n, len - (size_t)n) < 0))
+                detach(a);
+        else if ((size_t)n < len)
+                watch_set(to, EPOLLOUT, true);
+}
+
 static void copy_out(Channel *c, int stream, const char *data, size_t len)
 {
-        list_for_each (a, &c->attached, Attached, link) {
-                Watch *to = &a->out[c->tty ? 0 : stream];
-                ssize_t n;
+        int i = c->tty ? 0 : stream;
 
-                if (a->gone || to->fd < 0)
-                        continue;
-                n = write_some(to->fd, data, len);
-                if (n < 0 || ((size_t)n < len && keep_rest(&a->rest[to == &a->out[1]], data + n,
-                                                           len - (size_t)n) < 0)) {
-                        detach(a);
-                        continue;
-                }
-                if ((size_t)n < len)
-                        watch_set(to, EPOLLOUT, true);
-        }
+        list_for_each (a, &c->attached, Attached, link)
+                if (!a->gone && a->out[i].fd >= 0)
+                        copy_to(a, i, data, len);
         watch_sources(c);
 }
 
@@ -315,7 +331,7 @@ static bool anybody_waits(const Channel *c)
 
 static void watch_sources(Channel *c)
 {
-        bool active = !anybody_waits(c);
+        bool active = !c->wait && !anybody_waits(c);
 
         for (int i = 0; i < 2; i++)
                 watch_set(&c->out[i], EPOLLIN, active);
@@ -446,6 +462,7 @@ static void add_channel(const LogMessage *m, int *fds, size_t n_fds)
         c->id = m->channel;
         c->tty = m->flags & LOG_TTY;
         c->stdin_once = m->flags & LOG_STDIN_ONCE;
+        c->wait = m->flags & LOG_WAIT;
         file = m->flags & LOG_HAS_FILE ? next_fd(fds, n_fds, &at) : -1;
         dir = m->flags & LOG_HAS_DIR ? next_fd(fds, n_fds, &at) : -1;
         log_file_init(&c->file, file, dir, m);
@@ -482,6 +499,8 @@ static void attach(Channel *c, uint32_t streams, int *fds, size_t n_fds)
         /* Only for the hang-up, which is always told. */
         watch_set(&a->out[0], 0, true);
         watch_set(&a->out[1], 0, true);
+        c->wait = false;
+        watch_sources(c);
 }
 
 static void close_channel(Channel *c)
@@ -500,14 +519,8 @@ static void close_channel(Channel *c)
         if (c->lost_records > 0 && c->file.fd >= 0)
                 (void)write_gap(c);
         watch_close(&c->in);
-        list_for_each (a, &c->attached, Attached, link) {
-                bool failed;
-
-                for (int i = 0; i < 2; i++)
-                        if (!a->gone && a->rest[i].data)
-                                (void)push_rest(&a->rest[i], a->out[i].fd, &failed);
-                detach(a);
-        }
+        list_for_each (a, &c->attached, Attached, link)
+                finish(a);
         c->gone = true;
         answer(LOG_ENDED, c->id);
 }
@@ -561,7 +574,7 @@ static void free_gone(void)
                                 c->n_attached--;
                                 free(a);
                         }
-                if (!c->gone)
+                if (!c->gone || c->n_attached > 0)
                         continue;
                 list_unlink(&c->link);
                 log_file_deinit(&c->file);

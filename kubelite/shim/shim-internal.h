@@ -89,6 +89,8 @@ typedef struct Exec {
         int master_fd, stdin_fd, stdout_fd, stderr_fd; /* only with a tty */
         bool ended, killing, timed_out, relay_ended;
         bool told; /* it is over; kept only until the connection takes that */
+        bool tty;
+        uint16_t rows, columns; /* asked for before the terminal was there */
         int wait_status;
         uint64_t kill_at_ms, retry_at_ms, relay_until_ms;
         int error_code;
@@ -179,6 +181,10 @@ Exec *exec_find(Shim *shim, uint32_t id);
 void exec_kill(Shim *shim, Exec *exec);
 void exec_reaped(Shim *shim, Exec *exec, int wait_status);
 void exec_relay_ended(Shim *shim, Exec *exec);
+/* 0 also before its terminal is there: it gets the size when it is. */
+int exec_resize(Exec *exec, uint16_t rows, uint16_t columns);
+/* The connection that asked is gone: kills what still runs. */
+void execs_abandon(Shim *shim);
 uint64_t exec_tick(Shim *shim, Exec *exec, uint64_t now_ms);
 
 /* log-client.c: the log writer, as the shim sees it. */

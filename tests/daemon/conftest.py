@@ -7,8 +7,10 @@ import pytest
 
 from support import images
 from support.fakeapi import FakeApi
+from support.kubelet import IMAGE, Client
 from support.netns import NetNs
 from support.node import Node
+from support.pki import Authority
 
 
 @pytest.fixture
@@ -38,3 +40,24 @@ def standalone(make_node, busybox):
     node.import_image(busybox, "docker.io/library/busybox:1")
     node.import_image(images.pause(), "docker.io/library/pause:1")
     return node
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / "pki", "clients")
+
+
+@pytest.fixture
+def api_node(make_node, busybox, authority):
+    """A standalone node whose HTTPS port lets in who has a certificate of `authority`."""
+    node = make_node("n1", config={
+        "authentication": {"x509": {"clientCAFile": str(authority.cert_path)}, "webhook": {"enabled": False}},
+        "authorization": {"mode": "AlwaysAllow"}})
+    node.import_image(busybox, IMAGE)
+    node.import_image(images.pause(), "docker.io/library/pause:1")
+    return node
+
+
+@pytest.fixture
+def admin(api_node, authority):
+    return Client(api_node, authority.issue("admin", groups=["system:masters"]))

@@ -12,40 +12,10 @@ import time
 
 import pytest
 
-from support import images, pods
-from support.kubelet import Client, head, read_all, wait_for
+from support.kubelet import IMAGE, Client, head, read_all, run_pod, wait_for
 from support.node import PORT
 from support.pki import Authority
 from support.wait import eventually
-
-IMAGE = "docker.io/library/busybox:1"
-
-
-@pytest.fixture
-def authority(tmp_path):
-    return Authority(tmp_path / "pki", "clients")
-
-
-@pytest.fixture
-def api_node(make_node, busybox, authority):
-    node = make_node("n1", config={
-        "authentication": {"x509": {"clientCAFile": str(authority.cert_path)}, "webhook": {"enabled": False}},
-        "authorization": {"mode": "AlwaysAllow"}})
-    node.import_image(busybox, IMAGE)
-    node.import_image(images.pause(), "docker.io/library/pause:1")
-    return node
-
-
-@pytest.fixture
-def admin(api_node, authority):
-    return Client(api_node, authority.issue("admin", groups=["system:masters"]))
-
-
-def run_pod(node, name, script, **more):
-    node.add_manifest(name, pods.pod(name, pods.container("c", IMAGE, script, **more)))
-    full = f"{name}-{node.name}"
-    node.wait_pods(lambda found: [p for p in found if p["name"] == full and p["phase"] != "Pending"], what=f"{name} runs")
-    return full
 
 
 def log_path(name, **query):

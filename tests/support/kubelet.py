@@ -5,8 +5,11 @@ import contextlib
 import socket
 import ssl
 
+from support import pods, spdy, websocket
 from support.api import Api
 from support.node import PORT
+
+IMAGE = "docker.io/library/busybox:1"
 
 
 class Client:
@@ -26,7 +29,9 @@ class Client:
         return status, data.decode(errors="replace")
 
     def dial(self, timeout=10.0):
-        return self.node.netns.connect(self.node.address, PORT, timeout)
+        s = self.node.netns.connect(self.node.address, PORT, timeout)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return s
 
     def connect(self, timeout=10.0):
         return self.context.wrap_socket(self.dial(timeout))
@@ -38,6 +43,16 @@ class Client:
                 s.sendall(data)
             return read_all(s)
 
+    def spdy(self, path, protocols=(), timeout=30.0, **kwargs):
+        session = spdy.Session.connect(self.connect(timeout), path, protocols, host=self.node.name, **kwargs)
+        if session.windows:
+            # The server counts a client's windows from the moment on when it shows that it has some.
+            session.sock.sendall(spdy.settings({7: spdy.WINDOW}))
+        return session
+
+    def websocket(self, path, protocols=(), timeout=30.0):
+        return websocket.WebSocket.connect(self.connect(timeout), path, protocols, host=self.node.name)
+
 
 def read_all(s):
     got = b""
@@ -48,6 +63,14 @@ def read_all(s):
                 break
             got += piece
     return got
+
+
+def run_pod(node, name, script, **more):
+    """A static pod of one container c; its full name."""
+    node.add_manifest(name, pods.pod(name, pods.container("c", IMAGE, script, **more)))
+    full = f"{name}-{node.name}"
+    node.wait_pods(lambda found: [p for p in found if p["name"] == full and p["phase"] != "Pending"], what=f"{name} runs")
+    return full
 
 
 def head(method, path, *headers):
