@@ -463,6 +463,7 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .layers = in->image->layers,
                 .cwd = str_empty(cwd) ? "/" : cwd,
                 .image_user = in->image->user,
+                .volumes = in->image->volumes,
                 .resources = compile_container_resources(in->context, in->pod, c),
                 .oom_score_adj = compile_oom_score_adj(in->context, in->pod, c),
                 .tty = c->tty,

@@ -84,6 +84,7 @@ static void copy_plain(ShimStart *start, const Document *document)
                 .log_fd = -1,
                 .log_dir_fd = -1,
                 .read_only_root = document->read_only_root,
+                .writable_paths = document->writable_paths,
                 .masked_paths = document->masked_paths,
                 .read_only_paths = document->read_only_paths,
                 .devices = document->devices,

@@ -55,6 +55,7 @@ typedef struct Document {
         const char *cwd;
         ShimUser user;
         bool privileged, no_new_privs, read_only_root;
+        char **writable_paths; /* of a read-only root */
         uint64_t caps;
         SeccompKind seccomp;
         const char *seccomp_profile;

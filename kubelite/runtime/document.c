@@ -22,6 +22,8 @@
 #define REASON "CreateContainerError"
 #define CONFIG_REASON "CreateContainerConfigError"
 #define SOFT_NOFILE 1024
+/* More are left read-only. */
+#define IMAGE_VOLUMES_MAX 256
 
 static const DocumentMount default_mounts[] = {
         { SHIM_MOUNT_PROC, "proc", -1, "/proc",
@@ -556,6 +558,28 @@ static int set_devices(Document *d, const ContainerSpec *spec, const DocumentCon
         return 0;
 }
 
+/* A VOLUME of an image is one of the container's own directories, and with a read-only root the
+ * part of it that can be written. What the kernel or the node keeps is not for images to choose. */
+static int set_writable_paths(Document *d, const ContainerSpec *spec)
+{
+        static const char *const kept[] = { "/proc", "/sys", "/dev" };
+        size_t n = 0;
+
+        d->writable_paths = ARENA_ARRAY(d->arena, strv_len(spec->volumes) + 1, char *);
+        if (!d->writable_paths)
+                return -ENOMEM;
+        for (char *const *v = spec->volumes; spec->read_only_root && v && *v; v++) {
+                char *path = path_clean(d->arena, *v);
+                bool skip = !path || str_eq(path, "/");
+
+                for (size_t i = 0; !skip && i < ELEMENTS(kept); i++)
+                        skip = is_beneath(path, kept[i]);
+                if (!skip && n < IMAGE_VOLUMES_MAX)
+                        d->writable_paths[n++] = path;
+        }
+        return 0;
+}
+
 static int set_confinement(Document *d, const ContainerSpec *spec, const DocumentContext *context,
                            KlError **err)
 {
@@ -628,6 +652,8 @@ int document_new(const ContainerSpec *spec, const DocumentContext *context, Docu
                 r = set_rlimits(d, spec, context);
         if (r == 0)
                 r = set_devices(d, spec, context);
+        if (r == 0)
+                r = set_writable_paths(d, spec);
         if (r == 0)
                 r = set_confinement(d, spec, context, err);
         if (r == -ENOMEM)

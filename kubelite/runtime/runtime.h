@@ -307,6 +307,7 @@ typedef struct ContainerSpec {
         bool strict_groups; /* supplementalGroupsPolicy: Strict: ignore /etc/group */
 
         bool privileged, allow_privilege_escalation, read_only_root;
+        char *const *volumes; /* the image's VOLUMEs: they stay writable with read_only_root */
         char *const *cap_add, *const *cap_drop; /* "NET_ADMIN", "ALL" */
         bool unmasked_proc;
         SeccompKind seccomp;

@@ -417,6 +417,8 @@ static int root_field(const Field *field, size_t n_fds, ShimStart *s)
                 return get_fd(field, n_fds, &s->rw_fd);
         case START_READ_ONLY_ROOT:
                 return get_bool(field, &s->read_only_root);
+        case START_WRITABLE:
+                return append_str(field, s->writable_paths);
         case START_MOUNT:
                 return get_mount(field, n_fds, APPEND(s, mounts, n_mounts));
         case START_MASKED:
@@ -497,17 +499,19 @@ static bool start_alloc(ShimStart *s, const size_t *counts)
         s->layers = calloc(counts[START_LAYER] + 1, sizeof(*s->layers));
         s->masked_paths = calloc(counts[START_MASKED] + 1, sizeof(*s->masked_paths));
         s->read_only_paths = calloc(counts[START_READ_ONLY] + 1, sizeof(*s->read_only_paths));
+        s->writable_paths = calloc(counts[START_WRITABLE] + 1, sizeof(*s->writable_paths));
         s->rlimits = calloc(counts[START_RLIMIT] + 1, sizeof(*s->rlimits));
         s->cgroups = calloc(counts[START_CGROUP] + 1, sizeof(*s->cgroups));
         s->mounts = calloc(counts[START_MOUNT] + 1, sizeof(*s->mounts));
         s->devices = calloc(counts[START_DEVICE] + 1, sizeof(*s->devices));
         return s->args && s->env && s->layers && s->masked_paths && s->read_only_paths &&
-               s->rlimits && s->cgroups && s->mounts && s->devices;
+               s->writable_paths && s->rlimits && s->cgroups && s->mounts && s->devices;
 }
 
 int shim_start_decode(const void *data, size_t len, size_t n_fds, ShimStart *ret)
 {
         ShimStart s = { .cwd = "",
+                        .apparmor = "",
                         .user = { .run_as_user = -1, .run_as_group = -1, .image_user = "" },
                         .layers_fd = -1,
                         .rw_fd = -1,
@@ -544,6 +548,7 @@ void shim_start_deinit(ShimStart *s)
         free(strv_of(s->layers));
         free(strv_of(s->masked_paths));
         free(strv_of(s->read_only_paths));
+        free(strv_of(s->writable_paths));
         free((void *)(uintptr_t)s->rlimits);
         free((void *)(uintptr_t)s->cgroups);
         free((void *)(uintptr_t)s->mounts);

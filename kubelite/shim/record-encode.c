@@ -202,6 +202,7 @@ int shim_start_encode(const ShimStart *start, Buf *buf, RecordFds *fds)
         }
         if (start->apparmor && *start->apparmor)
                 put_str(buf, START_APPARMOR, start->apparmor);
+        put_strv(buf, START_WRITABLE, start->writable_paths);
         return buf_error(buf);
 }
 

@@ -64,6 +64,7 @@ enum StartTag {
         START_LOG_NAME,
         START_LOG_MAX_BYTES,
         START_APPARMOR,
+        START_WRITABLE,
         START_TAGS,
 };
 

@@ -140,7 +140,8 @@ typedef struct ShimStart {
         char *const *layers; /* names beneath it, lowest first; at least one, at most 127 */
         int rw_fd;           /* directory for "upper" and "work", which are made */
         bool read_only_root;
-        const ShimMount *mounts; /* in this order */
+        char *const *writable_paths; /* directories of a read-only root; NULL: none */
+        const ShimMount *mounts;     /* in this order */
         size_t n_mounts;
         char *const *masked_paths, *const *read_only_paths;
         const ShimDevice *devices; /* besides the standard ones */

@@ -454,11 +454,28 @@ static int make_read_only(Setup *setup, const char *path, KlError **err)
         return r < 0 ? kl_error_errno(err, r, REASON, "make '%s' read-only", path) : 0;
 }
 
+/* A mount of its own, which the root's becoming read-only does not touch. */
+static int keep_writable(Setup *setup, const char *path, KlError **err)
+{
+        KL_AUTOFD int at = setup_target(setup->root_fd, path, true, true, err), tree = -1;
+        int r = at;
+
+        if (at < 0)
+                return KL_STEAL_FD(at);
+        r = tree = sys_open_tree(at, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+        if (r >= 0)
+                r = sys_move_mount(tree, at);
+        return r < 0 ? kl_error_errno(err, r, REASON, "keep '%s' writable", path) : 0;
+}
+
 int setup_mounts(Setup *setup, KlError **err)
 {
         const ShimStart *start = setup->start;
         int r = 0;
 
+        /* First, so that volumes and the node's files lie over them. */
+        for (char *const *p = start->writable_paths; r == 0 && *p; p++)
+                r = keep_writable(setup, *p, err);
         for (size_t i = 0; r == 0 && i < start->n_mounts; i++)
                 r = mount_one(setup, &start->mounts[i], err);
         for (char *const *p = start->masked_paths; r == 0 && *p; p++)

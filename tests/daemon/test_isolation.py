@@ -582,6 +582,32 @@ def test_mount_targets_that_are_links(node, where):
     assert not [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(canary) in line]
 
 
+def test_image_volumes_stay_writable(node):
+    """As runtimes have it: with a read-only root, an image's VOLUMEs are where it may write; the pod's own mounts go over them."""
+    layer = images.Layer().dir("data", uid=1000, gid=1000, mode=0o750).file("data/seed", "seed\n", uid=1000).symlink("link", "/data")
+    volumes = ["/data", "/data/deeper/", "/new/one", "/mounted", "/proc", "/sys/x", "/dev", "/", "relative", "/link/inside"]
+    image = imported(node, images.busybox().with_(layers=[layer], volumes=volumes), "volumes-ro")
+    script = ("cat /data/seed; stat -c '%u %a' /data; for d in /data /data/deeper /new/one /link/inside; do touch $d/x && echo $d; done;"
+              "touch /x /new/x /proc/x /sys/x; cat /mounted/name; echo; echo /proc/1 /dev/null | xargs ls -d")
+    found = inside(node, script, image, container={"securityContext": {"readOnlyRootFilesystem": True},
+                                                   "volumeMounts": [{"name": "info", "mountPath": "/mounted"}]},
+                   volumes=[{"name": "info", "downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}])
+    assert found.lines[:6] == ["seed", "1000 750", "/data", "/data/deeper", "/new/one", "/link/inside"], (found.out, found.message)
+    assert found.lines[6].startswith("p") and found.lines[-2:] == ["/dev/null", "/proc/1"]
+    assert found.err.count("Read-only file system") >= 2
+
+
+def test_stop_signal_of_the_image(node):
+    image = imported(node, images.busybox().with_(stop_signal="SIGUSR1"), "stopped")
+    name = start(node, "trap 'echo usr1; exit 0' USR1; trap 'echo term; exit 1' TERM; echo up; while :; do sleep 0.1; done", image)
+    log = lambda: node.cli("logs", f"{name}-{node.name}", "c", check=False).stdout  # noqa: E731
+    eventually(lambda: log() == "up\n", 30, "its start")
+    follow = subprocess.Popen(node.netns.prefix() + [str(node.binary), "logs", "--state-dir", str(node.dir / "state"), "-f",
+                                                     f"{name}-{node.name}", "c"], stdout=subprocess.PIPE, text=True)
+    node.remove_manifest(name)
+    assert follow.communicate(timeout=30)[0] == "up\nusr1\n"
+
+
 def test_image_volumes_and_labels_change_nothing(node):
     image = imported(node, images.busybox().with_(volumes=["/proc", "/etc", "/../../x"],
                                                   labels={"io.kubernetes.cri.x": "$(reboot)"}), "volumes")

@@ -185,6 +185,14 @@ def test_unmasked_proc(node):
     assert int(masked.out) > 3
 
 
+def test_image_volumes_with_a_read_only_root(node):
+    layer = images.Layer().dir("data", uid=1000, gid=1000, mode=0o750)
+    image = imported(node, images.busybox().with_(layers=[layer], volumes=["/data"]), "volumes-ro")
+    found = apart(node, "touch /data/x && stat -c %u /data /data/x; touch /x", image=image,
+                  container={"securityContext": {"readOnlyRootFilesystem": True}})
+    assert found.lines == ["1000", "0"] and "Read-only file system" in found.err
+
+
 def test_restarts_keep_who_runs(node):
     """The second run's writable layer is new, and as writable."""
     name = start(node, "id -u; echo x >> /tmp/count; [ $(cat /tmp/count | wc -l) = 1 ] && echo fresh; exit 1", hostUsers=False,

@@ -361,9 +361,37 @@ static void test_missing_file(void **state)
         assert_non_null(strstr(kl_error_msg(err), "'/nonexistent/x'"));
 }
 
+static void test_settings_for_pods_security(void **state)
+{
+        static const struct {
+                const char *text, *message;
+        } bad[] = {
+                { "allowedUnsafeSysctls: [kernel.msg*, kernel.core_pattern]",
+                  "allowedUnsafeSysctls[1]: 'kernel.core_pattern' is not known to be namespaced" },
+                { "allowedUnsafeSysctls: ['net.*.x']",
+                  "allowedUnsafeSysctls[0]: 'net.*.x' is no name of a sysctl" },
+                { "userNamespaces: {idsPerPod: 65537}",
+                  "userNamespaces.idsPerPod: 65537 is not a multiple of 65536" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(bad); i++) {
+                KL_AUTO(kubelet_config_free) KubeletConfig *config = NULL;
+                KL_AUTOFREE char *text = str_format("apiVersion: kubelet.config.k8s.io/v1beta1\n"
+                                                    "kind: KubeletConfiguration\n%s\n",
+                                                    bad[i].text);
+                KL_AUTOERR err = NULL;
+
+                assert_int_equal(kubelet_config_new(&config, NULL), 0);
+                assert_int_equal(kubelet_config_read(config, "f", text, strlen(text), NULL), 0);
+                assert_int_equal(kubelet_config_finish(config, &err), -EINVAL);
+                assert_non_null(strstr(kl_error_msg(err), bad[i].message));
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_settings_for_pods_security),
                 cmocka_unit_test(test_defaults),
                 cmocka_unit_test(test_kubeadm),
                 cmocka_unit_test(test_nodeadm_with_dropin),

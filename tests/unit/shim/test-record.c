@@ -58,6 +58,7 @@ static ShimStart sample(void)
                 .mounts = mounts,
                 .n_mounts = 3,
                 .masked_paths = masked,
+                .writable_paths = masked,
                 .devices = devices,
                 .n_devices = 1,
                 .tty = true,
@@ -109,6 +110,7 @@ static void test_start(void **state)
         assert_string_equal(got.mounts[2].options, "size=1");
         assert_int_equal(got.devices[0].minor, 229);
         assert_string_equal(got.masked_paths[0], "/proc/kcore");
+        assert_string_equal(got.writable_paths[0], "/proc/kcore");
         assert_null(got.read_only_paths[0]);
         shim_start_deinit(&got);
         /* An index that no descriptor came for. */
