@@ -9,6 +9,7 @@
 #include "runtime/caps-internal.h"
 
 #include <fcntl.h>
+#include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -138,6 +139,152 @@ static void test_capabilities(void **state)
         compile_default(CAP_BIT(CAP_SYS_CHROOT), &program);
         assert_int_equal(run_under(&program, &(Call){ SYS_chroot, { (long)"/nonexistent" } }),
                          ENOENT);
+}
+
+/* What the filter answers, without running anything: a call may be one that even root is refused
+ * here. Of libseccomp's programs; 0 for what it never makes. */
+static uint32_t judge(const Buf *program, const struct seccomp_data *call)
+{
+        const struct sock_filter *f = (const struct sock_filter *)program->data;
+        size_t n = program->len / sizeof(*f);
+        uint32_t a = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                bool taken;
+
+                switch (f[i].code) {
+                case BPF_LD | BPF_W | BPF_ABS:
+                        memcpy(&a, (const char *)call + f[i].k, sizeof(a));
+                        continue;
+                case BPF_ALU | BPF_AND | BPF_K:
+                        a &= f[i].k;
+                        continue;
+                case BPF_RET | BPF_K:
+                        return f[i].k;
+                case BPF_JMP | BPF_JA:
+                        i += f[i].k;
+                        continue;
+                case BPF_JMP | BPF_JEQ | BPF_K:
+                        taken = a == f[i].k;
+                        break;
+                case BPF_JMP | BPF_JGT | BPF_K:
+                        taken = a > f[i].k;
+                        break;
+                case BPF_JMP | BPF_JGE | BPF_K:
+                        taken = a >= f[i].k;
+                        break;
+                case BPF_JMP | BPF_JSET | BPF_K:
+                        taken = a & f[i].k;
+                        break;
+                default:
+                        return 0;
+                }
+                i += taken ? f[i].jt : f[i].jf;
+        }
+        return 0;
+}
+
+static bool allows(const Buf *program, long nr, uint64_t first_arg)
+{
+        struct seccomp_data call = { .nr = (int)nr,
+                                     .arch = AUDIT_ARCH_X86_64,
+                                     .args = { first_arg } };
+        uint32_t verdict = judge(program, &call);
+
+        assert_true(verdict == SECCOMP_RET_ALLOW ||
+                    (verdict & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO);
+        return verdict == SECCOMP_RET_ALLOW;
+}
+
+/* Calls that one capability opens, each by itself: refused with the default set and with none. */
+static void test_rules_by_capability(void **state)
+{
+        static const struct {
+                unsigned int cap;
+                long nr;
+                uint64_t first_arg;
+        } cases[] = {
+                { CAP_DAC_READ_SEARCH, SYS_open_by_handle_at, 0 },
+                { CAP_SYS_ADMIN, SYS_bpf, 0 },
+                { CAP_SYS_ADMIN, SYS_perf_event_open, 0 },
+                { CAP_SYS_ADMIN, SYS_clone, CLONE_NEWUSER },
+                { CAP_SYS_ADMIN, SYS_clone, CLONE_NEWNS | CLONE_NEWPID },
+                { CAP_SYS_ADMIN, SYS_clone3, 0 },
+                { CAP_SYS_ADMIN, SYS_unshare, 0 },
+                { CAP_SYS_ADMIN, SYS_setns, 0 },
+                { CAP_SYS_ADMIN, SYS_mount, 0 },
+                { CAP_SYS_ADMIN, SYS_umount2, 0 },
+                { CAP_SYS_ADMIN, SYS_fsopen, 0 },
+                { CAP_SYS_ADMIN, SYS_open_tree, 0 },
+                { CAP_SYS_ADMIN, SYS_sethostname, 0 },
+                { CAP_SYS_ADMIN, SYS_quotactl, 0 },
+                { CAP_SYS_ADMIN, SYS_fanotify_init, 0 },
+                { CAP_SYS_ADMIN, SYS_syslog, 0 },
+                { CAP_SYS_BOOT, SYS_reboot, 0 },
+                { CAP_SYS_MODULE, SYS_init_module, 0 },
+                { CAP_SYS_MODULE, SYS_finit_module, 0 },
+                { CAP_SYS_PACCT, SYS_acct, 0 },
+                { CAP_SYS_PTRACE, SYS_kcmp, 0 },
+                { CAP_SYS_PTRACE, SYS_pidfd_getfd, 0 },
+                { CAP_SYS_RAWIO, SYS_iopl, 0 },
+                { CAP_SYS_TIME, SYS_settimeofday, 0 },
+                { CAP_SYS_TIME, SYS_clock_settime, 0 },
+                { CAP_SYS_TTY_CONFIG, SYS_vhangup, 0 },
+                { CAP_SYS_NICE, SYS_mbind, 0 },
+                { CAP_SYSLOG, SYS_syslog, 0 },
+                { CAP_BPF, SYS_bpf, 0 },
+                { CAP_PERFMON, SYS_perf_event_open, 0 },
+        };
+        KL_AUTOBUF none = BUF_INIT;
+        KL_AUTOBUF defaults = BUF_INIT;
+
+        compile_default(0, &none);
+        compile_default(caps_default(), &defaults);
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTOBUF one = BUF_INIT;
+
+                compile_default(CAP_BIT(cases[i].cap), &one);
+                assert_false(allows(&none, cases[i].nr, cases[i].first_arg));
+                assert_false(allows(&defaults, cases[i].nr, cases[i].first_arg));
+                assert_true(allows(&one, cases[i].nr, cases[i].first_arg));
+        }
+}
+
+/* Whatever the capabilities. */
+static void test_rules_for_all(void **state)
+{
+        static const long refused[] = { SYS_io_uring_setup,    SYS_io_uring_enter, SYS_keyctl,
+                                        SYS_io_uring_register, SYS_add_key,        SYS_request_key,
+                                        SYS_userfaultfd,       SYS_kexec_load,     SYS_swapon,
+                                        SYS_kexec_file_load,   SYS_pivot_root,     SYS_uselib,
+                                        SYS_nfsservctl,        SYS_move_pages };
+        static const long allowed[] = { SYS_ptrace,
+                                        SYS_prctl,
+                                        SYS_seccomp,
+                                        SYS_openat2,
+                                        SYS_name_to_handle_at,
+                                        SYS_memfd_create,
+                                        SYS_pidfd_open,
+                                        SYS_close_range,
+                                        SYS_rseq,
+                                        SYS_execveat,
+                                        SYS_splice };
+        KL_AUTOBUF none = BUF_INIT;
+        KL_AUTOBUF all = BUF_INIT;
+
+        compile_default(0, &none);
+        compile_default(UINT64_MAX, &all);
+        for (size_t i = 0; i < ELEMENTS(refused); i++)
+                assert_false(allows(&all, refused[i], 0));
+        for (size_t i = 0; i < ELEMENTS(allowed); i++)
+                assert_true(allows(&none, allowed[i], 0));
+        assert_true(allows(&none, SYS_clone, CLONE_VM | CLONE_THREAD | CLONE_SIGHAND));
+        assert_false(allows(&all, SYS_socket, AF_VSOCK));
+        assert_false(allows(&all, SYS_socket, AF_ALG));
+        assert_true(allows(&none, SYS_socket, AF_NETLINK));
+        assert_true(allows(&none, SYS_socket, AF_PACKET));
+        assert_true(allows(&none, SYS_personality, 0x20008));
+        assert_false(allows(&all, SYS_personality, 0x0040000));
 }
 
 static void test_profiles(void **state)
@@ -271,9 +418,10 @@ static void test_cache(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_default),      cmocka_unit_test(test_newer_calls),
-                cmocka_unit_test(test_capabilities), cmocka_unit_test(test_profiles),
-                cmocka_unit_test(test_bad_profiles), cmocka_unit_test(test_cache),
+                cmocka_unit_test(test_default),       cmocka_unit_test(test_newer_calls),
+                cmocka_unit_test(test_capabilities),  cmocka_unit_test(test_rules_by_capability),
+                cmocka_unit_test(test_rules_for_all), cmocka_unit_test(test_profiles),
+                cmocka_unit_test(test_bad_profiles),  cmocka_unit_test(test_cache),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
