@@ -4,7 +4,9 @@
 
 #include "api/client.h"
 #include "config/flags.h"
+#include "image/collect.h"
 #include "node/node.h"
+#include "pod/evict.h"
 #include "pod/manager.h"
 #include "server/control.h"
 #include "server/healthz.h"
@@ -47,6 +49,8 @@ typedef struct Daemon {
         PodManager *pods;
         StatsOptions stats_options;
         Stats *stats;
+        ImageCollector *collector;
+        Evictor *evictor;
         Control *control;
         Healthz *healthz;
         KubeletServer *server;
@@ -72,6 +76,9 @@ void daemon_context_refresh(Daemon *d);
 
 /* Limits all pods together; does nothing while that has not changed. */
 void daemon_limit_pods(Daemon *d);
+
+/* Eviction and the collection of images. */
+int daemon_pressure_start(Daemon *d, KlError **err);
 
 int daemon_control_start(Daemon *d, KlError **err);
 void daemon_control_stop(Daemon *d);

@@ -78,6 +78,7 @@ const char *image_store_layers_dir(const ImageStore *store);
 /* Protects from removal while a container uses it (counted, by id; not kept over restarts). */
 int image_hold(ImageStore *store, const char *id);
 void image_release(ImageStore *store, const char *id);
+bool image_is_held(const ImageStore *store, const char *id);
 
 /* Removes a tag, and the image and its unused layers with its last one. -EBUSY while held, -ENOENT.
  */

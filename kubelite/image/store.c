@@ -194,6 +194,13 @@ void image_release(ImageStore *store, const char *id)
                 record->n_held--;
 }
 
+bool image_is_held(const ImageStore *store, const char *id)
+{
+        const ImageRecord *record = map_get(store->records, id);
+
+        return record && record->n_held > 0;
+}
+
 /* --- removal --- */
 
 static void removals_next(ImageStore *store);

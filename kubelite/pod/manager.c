@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "metrics/metrics.h"
 #include "pod/admit.h"
 
 static void entry_free(void *data)
@@ -163,9 +164,11 @@ static void admit(PodManager *m, PodEntry *e)
                 pod_worker_reject(e->worker, "UnexpectedAdmissionError", "out of memory");
                 return;
         }
-        if (pod_admit(m->context, entry_pod(e), pods, n, &admission) != 0)
+        if (pod_admit(m->context, entry_pod(e), pods, n, &admission) != 0) {
+                metric_add(METRIC_ADMISSION_REJECTIONS, 1, admission.reason);
                 pod_worker_reject(e->worker, admission.reason,
                                   admission.message ? admission.message : "");
+        }
         for (size_t i = 0; admission.preempted && i < n; i++)
                 if (admission.preempted[i])
                         preempt(others[i]);
@@ -444,6 +447,17 @@ PodManager *pod_manager_free(PodManager *m)
 int pod_manager_start(PodManager *m, KlError **err)
 {
         return runtime_adopt(m->context->runtime, on_adopted, on_adoption_done, m, err);
+}
+
+bool pod_manager_remove_dead(PodManager *m)
+{
+        bool any = false;
+        PodEntry *e;
+
+        for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
+                if (e->worker)
+                        any |= pod_worker_remove_dead(e->worker);
+        return any;
 }
 
 void pod_manager_poke(PodManager *m)

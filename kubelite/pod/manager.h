@@ -29,6 +29,10 @@ int pod_manager_start(PodManager *manager, KlError **err);
 /* The context's network configuration, addresses or node uid changed. */
 void pod_manager_poke(PodManager *manager);
 
+/* Disk is short: records, writable layers and logs of containers that ended and are not needed to
+ * run their pod go, in the background. True if there is any. */
+bool pod_manager_remove_dead(PodManager *manager);
+
 /* The local commands' views; server/control.h has the shapes. */
 typedef struct PodFilter {
         const char *namespace; /* NULL: all */

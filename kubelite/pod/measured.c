@@ -61,7 +61,7 @@ static int add_containers(const PodWorker *w, StatsGather *gather, StatsPod *to,
         return 0;
 }
 
-static int add_pod(const PodWorker *w, StatsGather *gather)
+int pod_worker_list_stats(const PodWorker *w, StatsGather *gather)
 {
         KL_AUTO(arena_free) Arena *arena = arena_new();
         StatsPodSource source = {
@@ -76,6 +76,8 @@ static int add_pod(const PodWorker *w, StatsGather *gather)
         };
         StatsPod *to;
 
+        if (!w->sandbox)
+                return 0;
         if (!arena)
                 return -ENOMEM;
         source.files_path =
@@ -92,6 +94,6 @@ void pod_manager_list_stats(PodManager *m, StatsGather *gather)
         PodEntry *e;
 
         for (size_t i = 0; map_next(m->entries, &i, NULL, &e);)
-                if (e->worker && e->worker->sandbox && add_pod(e->worker, gather) < 0)
+                if (e->worker && pod_worker_list_stats(e->worker, gather) < 0)
                         return;
 }

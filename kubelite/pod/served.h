@@ -4,6 +4,7 @@
 
 #include "pod/manager.h"
 #include "pod/place.h"
+#include "pod/worker.h"
 #include "stats/stats.h"
 
 /* What the kubelet API shows of the node's pods. */
@@ -25,6 +26,8 @@ bool pod_manager_log_goes_on(PodManager *manager, const char *namespace, const c
 
 /* Names every pod that has a sandbox to the gathering. */
 void pod_manager_list_stats(PodManager *manager, StatsGather *gather);
+/* One pod; nothing while it has no sandbox. 0 or -ENOMEM. */
+int pod_worker_list_stats(const PodWorker *worker, StatsGather *gather);
 
 /* Where a pod, and perhaps one of its containers, runs. -ENOENT: there is no such pod here. */
 int pod_manager_find_place(PodManager *manager, const PlaceName *name, Place *ret);

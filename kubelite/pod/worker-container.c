@@ -210,6 +210,24 @@ void worker_unlink_logs(PodWorker *w, const WorkContainer *c)
                 unlink_log(w, c, c->view.last.id);
 }
 
+bool pod_worker_remove_dead(PodWorker *w)
+{
+        bool any = false;
+
+        for (size_t i = 0; w->sandbox && i < w->n_containers; i++) {
+                const WorkContainer *c = w->containers[i];
+                ContainerInfo info;
+
+                /* The status goes on telling of it. */
+                if (!c->view.last.id || !sandbox_container(w->sandbox, c->view.last.id, &info))
+                        continue;
+                unlink_log(w, c, c->view.last.id);
+                sandbox_remove_container(w->sandbox, c->view.last.id);
+                any = true;
+        }
+        return any;
+}
+
 static int hold_image(PodWorker *w, WorkContainer *c, const Image *image)
 {
         char *id = strdup(image->id);

@@ -53,6 +53,9 @@ bool pod_worker_is_active(PodWorker *worker);
 /* Refuses the pod (admission): phase Failed, nothing starts. */
 void pod_worker_reject(PodWorker *worker, const char *reason, const char *message);
 
+/* Removes what is left of earlier runs (records, writable layers, logs); true if there is any. */
+bool pod_worker_remove_dead(PodWorker *worker);
+
 /* Something of the context changed (network configuration, node addresses): plan again. */
 void pod_worker_poke(PodWorker *worker);
 

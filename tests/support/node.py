@@ -113,6 +113,9 @@ class Node:
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
             "cgroupRoot": "/" + self.cgroup, "healthzPort": HEALTHZ_PORT + self.index, "port": PORT + self.index,
             "podLogsDir": str(self.dir / "logs"), "failSwapOn": False,
+            # A machine whose disk is nearly full is good enough for tests.
+            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%",
+                             "imagefs.available": "1%", "imagefs.inodesFree": "1%"},
         }
         if self.cluster:
             document["authentication"] = {"x509": {"clientCAFile": str(self.cluster.ca.cert_path)}}

@@ -117,20 +117,19 @@ def test_groups_of_pods_are_beneath_the_delegated_unit(machine):
 
 
 def test_values_of_groups(machine):
-    """Weights of groups of pods on the kubelet's line, of containers on the runtimes' curve; huge pages are for nobody who
-    does not ask."""
+    """Weights of groups of pods on the kubelet's line, of containers on the runtimes' curve."""
     own = pod("own", "sleep 1000", resources={"requests": {"cpu": "100m"}})
-    own["spec"]["resources"] = {"requests": {"cpu": "600m", "memory": "24Mi"}, "limits": {"cpu": "2", "memory": "48Mi"}}
+    own["spec"]["resources"] = {"requests": {"cpu": "300m", "memory": "24Mi"}, "limits": {"cpu": "2", "memory": "48Mi"}}
     machine.add(own)
     machine.wait_ready("own")
     group = machine.run(f"cat /proc/{machine.pid('own')}/cgroup").output.strip()[3:]
     values = machine.run(f"cd /sys/fs/cgroup{group} && cat cpu.weight cpu.max memory.max && cd .. &&"
-                         " cat cpu.weight cpu.max memory.max hugetlb.2MB.max").output.splitlines()
-    # 102 shares; then the pod's 614.
-    assert values == ["17", "200000 100000", str(48 << 20), "24", "200000 100000", str(48 << 20), "0"]
+                         " cat cpu.weight cpu.max memory.max").output.splitlines()
+    # 102 shares; then the pod's 307.
+    assert values == ["17", "200000 100000", str(48 << 20), "12", "200000 100000", str(48 << 20)]
     above = machine.run(f"cd {UNIT}/kubepods && cat burstable/cpu.weight besteffort/cpu.weight").output.split()
-    # web requests 500m by its limit: 1126 shares.
-    assert above == ["43", "1"]
+    # web requests 500m by its limit: 819 shares together.
+    assert above == ["32", "1"]
     total = int(machine.run("grep MemTotal /proc/meminfo").output.split()[1])
     limit = int(machine.run(f"cat {UNIT}/kubepods/memory.max").output)
     assert limit == (total << 10) - (64 << 20)  # systemReserved
