@@ -164,6 +164,23 @@ static void check_seccomp(Checks *c)
                   works ? "filters work" : "no filters");
 }
 
+/* Where the kernel has it, pods may ask for the runtime's profile, which somebody has to compile.
+ */
+static void check_apparmor(Checks *c)
+{
+        char enabled[8] = "";
+        bool parser = access("/usr/sbin/apparmor_parser", X_OK) == 0 ||
+                      access("/sbin/apparmor_parser", X_OK) == 0;
+
+        if (file_read_line("/sys/module/apparmor/parameters/enabled", enabled, sizeof(enabled)) <
+                    0 ||
+            enabled[0] != 'Y')
+                return;
+        check_add(c, "AppArmor", parser ? CHECK_OK : CHECK_WARNING,
+                  "apt-get install apparmor, for pods with the AppArmor profile RuntimeDefault",
+                  "%s", parser ? "enabled" : "enabled, but there is no apparmor_parser");
+}
+
 static void check_capability(Checks *c)
 {
         bool has = prctl(PR_CAPBSET_READ, 24 /* CAP_SYS_RESOURCE */, 0, 0, 0) == 1;
@@ -187,6 +204,7 @@ void check_kernel(Checks *checks)
         check_tried(checks, "nftables", try_nftables, CHECK_WARNING,
                     "modprobe nf_tables: masquerading and host ports need it");
         check_seccomp(checks);
+        check_apparmor(checks);
         check_capability(checks);
 }
 

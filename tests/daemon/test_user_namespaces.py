@@ -13,6 +13,7 @@ from support.inside import IMAGE, imported, inside, phase, start
 from support.netns import NetNs
 from support.node import Node
 from support.wait import eventually
+from support.websocket import Channels
 
 UNIT = 65536
 
@@ -191,6 +192,24 @@ def test_image_volumes_with_a_read_only_root(node):
     found = apart(node, "touch /data/x && stat -c %u /data /data/x; touch /x", image=image,
                   container={"securityContext": {"readOnlyRootFilesystem": True}})
     assert found.lines == ["1000", "0"] and "Read-only file system" in found.err
+
+
+def test_commands_in_it(api_node, admin):
+    """By the kubelet's API: as the container's user, with its ids, also with a terminal; nothing inheritable."""
+    if _kernel() < (6, 3):
+        build.skip_for_kernel("hostUsers: false needs Linux 6.3")
+    script = ("echo 'id -u; cat /proc/self/uid_map; grep CapInh /proc/self/status; readlink /proc/self/ns/user; echo again > /dev/stdout'"
+              "> /tmp/look; readlink /proc/self/ns/user; trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    api_node.add_manifest("p", pods.pod("p", pods.container("c", IMAGE, script, imagePullPolicy="Never", securityContext={
+        "runAsUser": 1000}), hostUsers=False))
+    log = lambda: api_node.cli("logs", f"p-{api_node.name}", "c", check=False).stdout  # noqa: E731
+    eventually(lambda: log().startswith("user:"), 30, "it runs")
+    wanted = ["1000", f"0 {UNIT} {UNIT}", "CapInh: 0000000000000000", log().strip(), "again"]
+    status, out = admin.get(f"/run/default/p-{api_node.name}/c?cmd=sh+/tmp/look", "POST")
+    assert status == 200 and [" ".join(line.split()) for line in out.splitlines()] == wanted
+    path = f"/exec/default/p-{api_node.name}/c?command=sh&command=/tmp/look&output=1&tty=1"
+    got = Channels(admin.websocket(path, ["v4.channel.k8s.io"])).collect()
+    assert [" ".join(line.split()) for line in got[1].decode().splitlines()] == wanted
 
 
 def test_restarts_keep_who_runs(node):
