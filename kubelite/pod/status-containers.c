@@ -22,12 +22,23 @@ static void write_container_id(JsonWriter *w, const char *id)
                 jw_kstrf(w, "containerID", CONTAINER_ID_PREFIX "%s", id);
 }
 
-static void write_terminated(const RunRecord *run, JsonWriter *w)
+/* The messages of a pod share what upstream's status manager allows them. */
+#define MESSAGES_MAX (12 << 10)
+
+static void write_message(const PodView *view, const char *message, JsonWriter *w)
+{
+        int max = MESSAGES_MAX / (int)view->pod->n_containers;
+
+        if (message)
+                jw_kstrf(w, "message", "%.*s", max, message);
+}
+
+static void write_terminated(const PodView *view, const RunRecord *run, JsonWriter *w)
 {
         jw_kobject(w, "terminated");
         jw_kint(w, "exitCode", run->exit_code);
         jw_kstr(w, "reason", run->reason);
-        jw_kstr_opt(w, "message", run->message);
+        write_message(view, run->message, w);
         write_stamp(w, "startedAt", run->started_us);
         write_stamp(w, "finishedAt", run->finished_us);
         write_container_id(w, run->id);
@@ -74,7 +85,7 @@ static bool is_over(const PodView *view)
         return view->terminated && (view->terminating || view->ended_reason);
 }
 
-static void write_not_located(JsonWriter *w)
+static void write_not_located(const PodView *view, JsonWriter *w)
 {
         static const RunRecord lost = {
                 .exit_code = 137,
@@ -82,7 +93,7 @@ static void write_not_located(JsonWriter *w)
                 .message = (char *)"The container could not be located when the pod was terminated",
         };
 
-        write_terminated(&lost, w);
+        write_terminated(view, &lost, w);
 }
 
 static void write_state(const PodView *view, const ContainerView *c, JsonWriter *w)
@@ -95,9 +106,9 @@ static void write_state(const PodView *view, const ContainerView *c, JsonWriter 
                 write_stamp(w, "startedAt", c->current.started_us);
                 jw_end(w);
         } else if (!shows_waiting(view, c)) {
-                write_terminated(&c->current, w);
+                write_terminated(view, &c->current, w);
         } else if (is_over(view) && !c->current.id && was_to_run(view, c)) {
-                write_not_located(w);
+                write_not_located(view, w);
         } else {
                 if (!reason)
                         reason = view->pod->n_init ? "PodInitializing" : "ContainerCreating";
@@ -114,7 +125,7 @@ static void write_last_state(const PodView *view, const ContainerView *c, JsonWr
                 last = &c->current;
         jw_kobject(w, "lastState");
         if (last->id)
-                write_terminated(last, w);
+                write_terminated(view, last, w);
         jw_end(w);
 }
 

@@ -18,6 +18,8 @@
 
 #define CRASH_BACKOFF_MIN_MS 10000
 #define CONFIG_RETRY_MS 10000
+#define HOOK_RETRY_MS                                                                              \
+        1000 /* long enough for its message to be seen; upstream's PLEG takes as long */
 
 WorkContainer *worker_container(PodWorker *w, const char *name)
 {
@@ -198,6 +200,7 @@ static void forget_log(PodWorker *w, const WorkContainer *c)
                                    : NULL;
 
         unlink_log(w, c, c->before.last.id);
+        worker_remove_termination_file(w, c, c->before.last.id);
         if (path)
                 log_tidy_remove(w->context->log_tidy, path);
 }
@@ -208,6 +211,7 @@ void worker_unlink_logs(PodWorker *w, const WorkContainer *c)
                 unlink_log(w, c, c->view.current.id);
         if (c->view.last.id)
                 unlink_log(w, c, c->view.last.id);
+        worker_remove_termination_file(w, c, c->view.last.id);
 }
 
 bool pod_worker_remove_dead(PodWorker *w)
@@ -480,9 +484,8 @@ static void apply_exit(PodWorker *w, WorkContainer *c, const ContainerInfo *info
                 if (str_eq(info->reason, reasons[i]))
                         run->reason = reasons[i];
         free(run->message);
-        run->message = str_empty(info->message)
-                               ? worker_termination_message(w, c, info->attempt, info->exit_code)
-                               : strdup(info->message);
+        run->message = str_empty(info->message) ? worker_termination_message(w, c, info)
+                                                : strdup(info->message);
 }
 
 void worker_apply_info(PodWorker *w, WorkContainer *c, const ContainerInfo *info)
@@ -542,8 +545,13 @@ static void container_ended(PodWorker *w, WorkContainer *c)
         backoff_wait(w, c);
         if (start_error && will_restart(w, c))
                 set_waiting(c, "RunContainerError", c->view.current.message);
-        if (c->hook_error && will_restart(w, c))
+        if (c->hook_error && will_restart(w, c)) {
                 set_waiting(c, "PostStartHookError", c->hook_error);
+                if (c->start_retry_ms)
+                        return;
+                c->start_retry_ms = time_monotonic_ms() + HOOK_RETRY_MS;
+                c->backoff_reported = true;
+        }
 }
 
 /* That it ran is told even if its end is known by now. */

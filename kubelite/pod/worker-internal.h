@@ -195,7 +195,8 @@ uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_m
 /* worker-termination.c */
 /* The termination message of a run that just ended, to be freed; NULL: none. Follows no link and
  * blocks on nothing. */
-char *worker_termination_message(PodWorker *w, const WorkContainer *c, unsigned int attempt,
-                                 int exit_code);
+char *worker_termination_message(PodWorker *w, const WorkContainer *c, const ContainerInfo *info);
+/* Of a run that is forgotten. */
+void worker_remove_termination_file(PodWorker *w, const WorkContainer *c, const char *id);
 
 #endif

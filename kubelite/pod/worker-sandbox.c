@@ -437,6 +437,7 @@ static void adopt_container(PodWorker *w, const ContainerInfo *info)
                         .finished_us = info->finished_us,
                         .exit_code = info->exit_code,
                         .reason = info->exit_code ? "Error" : "Completed",
+                        .message = worker_termination_message(w, c, info),
                 };
         }
 }

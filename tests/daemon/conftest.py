@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from support import images
+from support import images, pods
 from support.fakeapi import FakeApi
 from support.kubelet import IMAGE, Client
 from support.netns import NetNs
@@ -61,3 +61,41 @@ def api_node(make_node, busybox, authority):
 @pytest.fixture
 def admin(api_node, authority):
     return Client(api_node, authority.issue("admin", groups=["system:masters"]))
+
+
+# -- one node for a file of tests, telling the stand-in API server what it sees ---------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def api():
+    with NetNs() as netns, FakeApi(netns) as fake:
+        fake.netns = netns
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def node(api):
+    with Node("n1", netns=api.netns, cluster=api) as n:
+        n.import_image(images.busybox(), "docker.io/library/busybox:1")
+        yield n
+
+
+@pytest.fixture
+def run(api, node, request):
+    """run(script, **fields of the container) makes a pod of one container, named after the test; it goes after it.
+
+    `spec` are fields of the pod, `containers` further containers.
+    """
+    made = []
+    name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").rstrip("]").lower()[:50]
+
+    def start(script, spec=None, containers=(), **fields):
+        c = pods.container("c", "busybox:1", script, imagePullPolicy="Never", **fields)
+        pod = pods.pod(f"{name}-{len(made)}", c, *containers, node=node.name, **(spec or {}))
+        api.admin.post(pods.collection(), pod)
+        made.append(pod)
+        return pod
+    yield start
+    for pod in made:
+        if api.admin.get_or_none(pods.path(pod)):
+            api.admin.delete(pods.path(pod))

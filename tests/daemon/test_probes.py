@@ -1,66 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Liveness, readiness and startup probes of every kind, on one node that tells a stand-in API server what it sees."""
+"""Liveness, readiness and startup probes of every kind."""
 
 import time
-from pathlib import Path
 
-import pytest
-
-from support import images, pods
-from support.fakeapi import FakeApi
-from support.netns import NetNs
-from support.node import Node
+from support import pods, process
 from support.wait import eventually
 
-IMAGE = "docker.io/library/busybox:1"
 SLEEP = "trap 'exit 0' TERM; sleep 100000 & wait"
-
-
-@pytest.fixture(scope="module")
-def api():
-    with NetNs() as netns, FakeApi(netns) as fake:
-        fake.netns = netns
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def node(api):
-    with Node("probes", netns=api.netns, cluster=api) as n:
-        n.import_image(images.busybox(), IMAGE)
-        yield n
-
-
-@pytest.fixture
-def run(api, node, request):
-    """run(script, probe fields...) makes a pod of one container named after the test; it goes after it."""
-    made = []
-
-    def start(script, spec=None, **fields):
-        name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").rstrip("]").lower()
-        if made:
-            name += f"-{len(made)}"
-        c = pods.container("c", IMAGE, script, imagePullPolicy="Never", **fields)
-        pod = pods.pod(name, c, node=node.name, **(spec or {}))
-        api.admin.post(pods.collection(), pod)
-        made.append(pod)
-        return pod
-    yield start
-    for pod in made:
-        if api.admin.get_or_none(pods.path(pod)):
-            api.admin.delete(pods.path(pod))
 
 
 def wait(api, pod, until, timeout=40):
     return api.admin.wait_for(pods.path(pod), until, timeout)
-
-
-def wait_event(api, pod, reason, text="", timeout=40):
-    def found():
-        for e in pods.events(api.admin, pod):
-            if e["reason"] == reason and text in e["message"]:
-                return e
-        return None
-    return eventually(found, timeout, f"event {reason} {text!r}")
 
 
 def ready(pod):
@@ -91,7 +41,7 @@ def test_readiness_follows_a_command(api, run):
     assert not ready(wait(api, pod, lambda p: pods.state_of(p)[0] == "running"))
     seen = wait(api, pod, ready)
     assert pods.status_of(seen)["started"] is True
-    assert wait_event(api, pod, "Unhealthy")["message"] == "Readiness probe failed: not yet\n"
+    assert pods.wait_event(api.admin, pod, "Unhealthy")["message"] == "Readiness probe failed: not yet\n"
 
 
 def test_a_failed_liveness_probe_restarts_the_container(api, run):
@@ -99,7 +49,7 @@ def test_a_failed_liveness_probe_restarts_the_container(api, run):
               spec={"volumes": [{"name": "v", "emptyDir": {}}]}, volumeMounts=[{"name": "v", "mountPath": "/v"}])
     pod_now = wait(api, pod, lambda p: restarts(p) == 1)
     assert pod_now["status"]["containerStatuses"][0]["lastState"]["terminated"]["exitCode"] == 137
-    assert "Container c failed liveness probe, will be restarted" in wait_event(api, pod, "Killing")["message"]
+    assert "Container c failed liveness probe, will be restarted" in pods.wait_event(api.admin, pod, "Killing")["message"]
 
 
 def test_startup_holds_back_liveness_and_readiness(api, run):
@@ -118,7 +68,7 @@ def test_a_failed_startup_probe_ends_the_container(api, run):
               spec={"restartPolicy": "Never"})
     seen = wait(api, pod, lambda p: pods.phase(p) == "Failed")
     assert pods.state_of(seen)[1]["exitCode"] == 3
-    assert wait_event(api, pod, "Killing")["message"] == "Container c failed startup probe"
+    assert pods.wait_event(api.admin, pod, "Killing")["message"] == "Container c failed startup probe"
 
 
 def test_probes_have_a_grace_period_of_their_own(api, run):
@@ -131,39 +81,23 @@ def test_probes_have_a_grace_period_of_their_own(api, run):
 
 def test_a_command_that_never_ends_fails_at_its_time_out(api, node, run):
     pod = run(SLEEP, readinessProbe=execute("sleep 54321 & sleep 54322", timeoutSeconds=1))
-    event = wait_event(api, pod, "Unhealthy")
+    event = pods.wait_event(api.admin, pod, "Unhealthy")
     assert event["message"].startswith('Readiness probe failed: command timed out: "sh -c sleep 54321 & sleep 54322"')
-    eventually(lambda: not left_of(node, "5432"), 10, "all that the probe started is gone")
+    eventually(lambda: not process.running("5432"), 10, "all that the probe started is gone")
 
 
 def test_a_command_that_writes_endlessly_is_cut_off(api, node, run):
     pod = run(SLEEP, readinessProbe=execute("yes endless | cat", timeoutSeconds=1), livenessProbe=execute(
         "head -c 100000 /dev/zero | tr '\\0' x; exit 0"))
-    wait_event(api, pod, "Unhealthy", "timed out")
-    eventually(lambda: not left_of(node, "yes\0endless"), 10, "the writer is gone")
+    pods.wait_event(api.admin, pod, "Unhealthy", "timed out")
+    eventually(lambda: not process.running("yes\0endless"), 10, "the writer is gone")
     assert restarts(api.admin.get(pods.path(pod))) == 0
-
-
-def left_of(node, text):
-    return processes_with(text)
-
-
-def processes_with(text):
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = entry.read_text(errors="replace")
-        except OSError:
-            continue
-        if text in line:
-            found.append(line)
-    return found
 
 
 def test_a_command_that_is_missing_is_no_result(api, run):
     pod = run(SLEEP, livenessProbe=probe(exec={"command": ["/no/such"]}, failureThreshold=1),
               readinessProbe=probe(exec={"command": ["$(HOW)", "-c", "test $(HOW) = sh"]}), env=[{"name": "HOW", "value": "sh"}])
-    event = wait_event(api, pod, "Unhealthy")
+    event = pods.wait_event(api.admin, pod, "Unhealthy")
     assert event["message"].startswith("Liveness probe errored and resulted in unknown state: ")
     assert restarts(wait(api, pod, ready)) == 0
 
@@ -176,20 +110,20 @@ def test_http_is_asked_at_the_pods_address(api, run):
               readinessProbe=probe(httpGet={"path": "/ok", "port": "web"}),
               livenessProbe=probe(httpGet={"path": "/missing", "port": 8080}, failureThreshold=100))
     wait(api, pod, ready)
-    assert wait_event(api, pod, "Unhealthy", "Liveness")["message"] == \
+    assert pods.wait_event(api.admin, pod, "Unhealthy", "Liveness")["message"] == \
         "Liveness probe failed: HTTP probe failed with statuscode: 404"
 
 
 def test_tcp_connects(api, run):
     pod = run(httpd(before="sleep 1;"), readinessProbe=probe(tcpSocket={"port": 8080}))
     address = wait(api, pod, ready)["status"]["podIP"]
-    assert wait_event(api, pod, "Unhealthy")["message"] == \
+    assert pods.wait_event(api.admin, pod, "Unhealthy")["message"] == \
         f"Readiness probe failed: dial tcp {address}:8080: connect: connection refused"
 
 
 def test_a_port_that_nobody_has(api, run):
     pod = run(SLEEP, livenessProbe=probe(tcpSocket={"port": "nobody"}, failureThreshold=1))
-    event = wait_event(api, pod, "Unhealthy")
+    event = pods.wait_event(api.admin, pod, "Unhealthy")
     assert event["message"] == 'Liveness probe errored and resulted in unknown state: strconv.Atoi: parsing "nobody": ' \
                                'invalid syntax'
     assert restarts(api.admin.get(pods.path(pod))) == 0
@@ -204,7 +138,7 @@ def test_readiness_goes_on_while_the_pod_ends(api, run):
     wait(api, pod, ready)
     api.admin.delete(pods.path(pod), 8)
     wait(api, pod, lambda p: p and not ready(p) and pods.state_of(p)[0] == "running")
-    wait_event(api, pod, "Unhealthy", "Readiness")
+    pods.wait_event(api.admin, pod, "Unhealthy", "Readiness")
     wait(api, pod, lambda p: p is None)
     assert not [e for e in pods.events(api.admin, pod) if "Liveness" in e["message"]]
 
@@ -213,7 +147,7 @@ def test_a_killed_daemon_leaves_ready_pods_ready(api, node, run):
     slow = {"periodSeconds": 600, "exec": {"command": ["true"]}}
     pod = run(SLEEP, readinessProbe=slow, startupProbe=slow, livenessProbe=execute("sleep 100", timeoutSeconds=50))
     before = wait(api, pod, ready)
-    eventually(lambda: processes_with("sleep\000100\000"), 10, "a probe that runs")
+    eventually(lambda: process.running("sleep\000100\000"), 10, "a probe that runs")
     node.kill9()
     node.start()
     eventually(lambda: node.pods(), 20, "pods after the restart")

@@ -3,6 +3,8 @@
 
 import yaml
 
+from support.wait import eventually
+
 
 def container(name, image, command=None, **more):
     """A container; `more` are fields by their API names."""
@@ -56,6 +58,16 @@ def events(api, pod_object):
 
 def event_reasons(api, pod_object):
     return [e["reason"] for e in events(api, pod_object)]
+
+
+def wait_event(api, pod_object, reason, text="", timeout=40):
+    """The first event with this reason and this in its message."""
+    def found():
+        for e in events(api, pod_object):
+            if e["reason"] == reason and text in e["message"]:
+                return e
+        return None
+    return eventually(found, timeout, f"event {reason} {text!r}")
 
 
 def phase(pod_object):

@@ -60,3 +60,16 @@ class Process:
 
     def tail(self, lines=40):
         return "\n".join(self.log().splitlines()[-lines:])
+
+
+def running(text):
+    """Command lines, their words joined by NUL, of the machine's processes that have this in them."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_text(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
