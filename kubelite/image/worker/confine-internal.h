@@ -8,9 +8,10 @@
 
 /*
  * For what unpacks: directory becomes the root, no network, no other file system, the capabilities
- * to make files of any owner and kind, a list of system calls.
+ * to make files of any owner and kind; then, for all threads, a list of system calls.
  */
 int confine_unpacker(const char *directory, KlError **err);
+int confine_unpacker_calls(KlError **err);
 
 /*
  * For what talks to registries: user and group 65534, no capabilities, no new privileges, no

@@ -221,6 +221,8 @@ static void filter_release(scmp_filter_ctx *filter)
 static int load_filter(scmp_filter_ctx filter, int r, KlError **err)
 {
         if (r == 0)
+                r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+        if (r == 0)
                 r = seccomp_load(filter);
         return r < 0 ? kl_error_errno(err, r, NULL, "confine: filter system calls") : 0;
 }
@@ -315,9 +317,12 @@ int confine_unpacker(const char *directory, KlError **err)
                 r = change_root(directory, 0, err);
         if (r == 0)
                 r = keep_capabilities(unpacker_caps, ELEMENTS(unpacker_caps), err);
-        if (r == 0)
-                r = allow_calls(unpacker_calls, ELEMENTS(unpacker_calls), err);
         return r;
+}
+
+int confine_unpacker_calls(KlError **err)
+{
+        return allow_calls(unpacker_calls, ELEMENTS(unpacker_calls), err);
 }
 
 int confine_reader(KlError **err)

@@ -22,8 +22,6 @@ typedef struct SourceOptions {
         uint64_t offset, size; /* size: of the blob, as declared */
         const char *digest;    /* of the blob; NULL: only the diff id is checked */
         const char *diff_id;   /* of the inflated bytes */
-        void (*progress)(uint64_t done_bytes, void *data);
-        void *data;
 } SourceOptions;
 
 typedef struct Source Source;
@@ -34,6 +32,13 @@ KL_DEFINE_CLEANUP(Source *, source_free);
 
 /* The next inflated bytes, borrowed until the next call: their number, 0 at the end, <0. */
 ssize_t source_read(Source *source, const void **ret, KlError **err);
+
+/* The same into a buffer of SOURCE_OUT_SIZE bytes. */
+#define SOURCE_OUT_SIZE (512U << 10)
+ssize_t source_read_to(Source *source, uint8_t *to, KlError **err);
+
+/* Bytes of the blob that were read. */
+uint64_t source_done(const Source *source);
 
 /* Reads what is left and compares sizes and digests. */
 int source_finish(Source *source, KlError **err);

@@ -14,8 +14,6 @@
 #include <openssl/evp.h>
 
 #define SOURCE_IN_SIZE (256U << 10)
-#define SOURCE_OUT_SIZE (512U << 10)
-#define SOURCE_PROGRESS_BYTES (1U << 20)
 
 struct Source {
         SourceOptions options;
@@ -25,7 +23,7 @@ struct Source {
         uint8_t *in, *out;
         const uint8_t *next;
         size_t avail;
-        uint64_t n_in, n_out, reported;
+        uint64_t n_in, n_out;
 };
 
 static EVP_MD_CTX *hash_new(const char *digest)
@@ -114,10 +112,6 @@ static int fill(Source *source, KlError **err)
         source->avail = len;
         if (source->blob_hash && len > 0)
                 EVP_DigestUpdate(source->blob_hash, source->in, len);
-        if (o->progress && (source->n_in - source->reported >= SOURCE_PROGRESS_BYTES || n == 0)) {
-                source->reported = source->n_in;
-                o->progress(source->n_in, o->data);
-        }
         return 0;
 }
 
@@ -193,6 +187,25 @@ ssize_t source_read(Source *source, const void **ret, KlError **err)
         if (r < 0)
                 return r;
         return source->inflate ? read_inflated(source, ret, err) : read_plain(source, ret, err);
+}
+
+ssize_t source_read_to(Source *source, uint8_t *to, KlError **err)
+{
+        uint8_t *own = source->out;
+        const void *data;
+        ssize_t n;
+
+        source->out = to;
+        n = source_read(source, &data, err);
+        source->out = own;
+        if (n > 0 && data != to)
+                memcpy(to, data, (size_t)n);
+        return n;
+}
+
+uint64_t source_done(const Source *source)
+{
+        return source->n_in;
 }
 
 static int compare(EVP_MD_CTX *hash, const char *expected, const char *what, KlError **err)

@@ -14,6 +14,7 @@
 #include "base/str.h"
 #include "codec/json.h"
 #include "image/digest-internal.h"
+#include "image/worker/ahead-internal.h"
 #include "image/worker/confine-internal.h"
 #include "image/worker/source-internal.h"
 #include "image/worker/writer-internal.h"
@@ -25,9 +26,12 @@
 #include <sys/stat.h>
 
 #define LINK_MAX_LENGTH 4096
+#define PROGRESS_BYTES (1U << 20)
 
 typedef struct Unpack {
         Source *source;
+        Ahead *ahead; /* while it has the source */
+        uint64_t reported;
         Writer *writer;
         struct archive *archive;
         KlError *source_err; /* what the read callback met */
@@ -39,7 +43,9 @@ static void unpack_deinit(Unpack *u)
         if (u->archive)
                 archive_read_free(u->archive);
         writer_free(u->writer);
-        source_free(u->source);
+        /* Its thread cannot be stopped; the process ends with it. */
+        if (!u->ahead)
+                source_free(u->source);
         kl_error_free(u->source_err);
 }
 
@@ -58,8 +64,11 @@ static void report_opaque(const char *path, void *data)
         role_send(&line);
 }
 
-static void report_progress(uint64_t done, void *data)
+static void report_progress(Unpack *u, uint64_t done)
 {
+        if (done - u->reported < PROGRESS_BYTES)
+                return;
+        u->reported = done;
         role_progress(done);
 }
 
@@ -68,8 +77,10 @@ static void report_progress(uint64_t done, void *data)
 static la_ssize_t on_read(struct archive *a, void *data, const void **ret)
 {
         Unpack *u = data;
-        ssize_t n = source_read(u->source, ret, &u->source_err);
+        uint64_t done = u->reported;
+        ssize_t n = ahead_read(u->ahead, ret, &done, &u->source_err);
 
+        report_progress(u, done);
         if (n < 0)
                 archive_set_error(a, (int)-n, "%s", kl_error_msg(u->source_err));
         return n < 0 ? ARCHIVE_FATAL : n;
@@ -182,6 +193,17 @@ static int open_archive(Unpack *u, KlError **err)
         return 0;
 }
 
+static int finish(Unpack *u, KlError **err)
+{
+        int r = ahead_finish(u->ahead, err);
+
+        if (r < 0)
+                return r;
+        u->ahead = NULL;
+        role_progress(source_done(u->source));
+        return source_finish(u->source, err);
+}
+
 static int unpack(const SourceOptions *options, const char *directory, Unpack *u, KlError **err)
 {
         KL_AUTOFD int root = -1;
@@ -191,6 +213,12 @@ static int unpack(const SourceOptions *options, const char *directory, Unpack *u
                 r = confine_unpacker(directory, err);
         if (r < 0)
                 return r;
+        r = ahead_new(u->source, &u->ahead, err);
+        if (r == 0)
+                r = confine_unpacker_calls(err);
+        if (r < 0)
+                return r;
+        ahead_go(u->ahead);
         root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (root < 0)
                 return kl_error_errno(err, -errno, NULL, "open the layer's directory");
@@ -201,14 +229,12 @@ static int unpack(const SourceOptions *options, const char *directory, Unpack *u
                 r = unpack_entries(u, err);
         if (r == 0)
                 r = writer_finish(u->writer, err);
-        if (r == 0)
-                r = source_finish(u->source, err);
-        return r;
+        return r == 0 ? finish(u, err) : r;
 }
 
 static int parse_arguments(int argc, char **argv, SourceOptions *ret, KlError **err)
 {
-        *ret = (SourceOptions){ .fd = STDIN_FILENO, .progress = report_progress };
+        *ret = (SourceOptions){ .fd = STDIN_FILENO };
         if (argc < 5 || argc > 6 || !digest_is_valid(argv[3]) ||
             (!str_eq(argv[2], "-") && !digest_is_valid(argv[2])) ||
             str_to_u64(argv[4], UINT64_MAX / LAYER_RATIO_MAX, &ret->size) < 0)
@@ -237,8 +263,11 @@ int role_unpack(int argc, char **argv)
         setlocale(LC_CTYPE, "C.UTF-8");
         if (r == 0)
                 r = unpack(&options, argv[1], &u, &err);
-        if (r < 0)
-                return role_fail(err);
+        if (r < 0) {
+                role_fail(err);
+                /* Nothing that an exit would clean up may go while the other thread runs. */
+                _exit(1);
+        }
         buf_add_str(&line, "r ");
         jw_object(&w);
         jw_kint(&w, "entries", (int64_t)writer_entries(u.writer));
