@@ -50,7 +50,11 @@ static void test_sandbox(void **state)
                              .sysctls = sysctls,
                              .n_sysctls = 2,
                              .qos = QOS_BEST_EFFORT,
-                             .resources = { 2, 3, 4, 5, 6 },
+                             .resources = { .cpu_shares = 2,
+                                            .cpu_quota_us = 3,
+                                            .cpu_period_us = 4,
+                                            .memory_bytes = 5,
+                                            .pids = 6 },
                              .log_dir = "/var/log/x" },
                     got;
         KL_AUTO(arena_free) Arena *arena = arena_new();
