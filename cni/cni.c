@@ -81,7 +81,9 @@ static int cni_fill(Cni *cni, const CniOptions *options, KlError **err)
         char *const *bin_dirs = options->bin_dirs ? options->bin_dirs : no_dirs;
 
         list_init(&cni->calls);
-        cni->timeout_ms = options->timeout_ms ? options->timeout_ms : CNI_TIMEOUT_MS;
+        cni->timeout_ms = options->timeout_ms && options->timeout_ms < CNI_TIMEOUT_MS
+                                  ? options->timeout_ms
+                                  : CNI_TIMEOUT_MS;
         cni->changed = options->changed;
         cni->data = options->data;
         random_hex(cni->owner, (sizeof(cni->owner) - 1) / 2);

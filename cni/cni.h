@@ -18,7 +18,7 @@ typedef struct CniOptions {
         const char *conf_dir;        /* followed by inotify; the first valid file by name wins */
         char *const *bin_dirs;       /* searched in order, at each call */
         const char *cache_dir;       /* results and intents, one file an attachment */
-        uint64_t timeout_ms;         /* of one plugin invocation; 0: 60 s */
+        uint64_t timeout_ms;         /* of one plugin invocation; 60 s where this is more, or 0 */
         void (*changed)(void *data); /* cni_ready may answer otherwise now */
         void *data;
 } CniOptions;

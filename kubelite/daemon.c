@@ -251,6 +251,8 @@ static int start_network(Daemon *d, KlError **err)
         CniOptions options = {
                 .conf_dir = d->flags->cni_conf_dir,
                 .cache_dir = cache,
+                /* A plugin runs within a runtime request of upstream's. */
+                .timeout_ms = (uint64_t)d->config->runtime_request_timeout_us / 1000,
                 .changed = on_room_changed,
                 .data = d,
         };

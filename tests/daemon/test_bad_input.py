@@ -156,6 +156,11 @@ exec {build.plugins()}/bridge
     temporary.rename(directory / "bridge")
 
 
+def repair(directory):
+    (directory / ".real").symlink_to(build.plugins() / "bridge")
+    (directory / ".real").rename(directory / "bridge")
+
+
 @pytest.mark.parametrize("kind", [k for k in PLUGINS if k != "hangs"] + ["missing"])
 def test_plugins(fake_api, make_node, busybox, odd_plugins, kind):
     """The event says which plugin and why; pods with the host's network run, and all do once it is repaired."""
@@ -174,9 +179,7 @@ def test_plugins(fake_api, make_node, busybox, odd_plugins, kind):
         message = event(node, pod, "FailedCreatePodSandBox")
         assert message.startswith("Failed to create pod sandbox: ") and 'plugin type="bridge"' in message
     assert text in message
-    (odd_plugins / "bridge").unlink(missing_ok=True)
-    (odd_plugins / ".real").symlink_to(build.plugins() / "bridge")
-    (odd_plugins / ".real").rename(odd_plugins / "bridge")
+    repair(odd_plugins)
     fake_api.admin.wait_for(pods.path(pod), pods.ready, 60)
 
 
@@ -195,6 +198,21 @@ def test_plugin_that_hangs_holds_up_nobody(fake_api, make_node, busybox, odd_plu
     for process in hanging(odd_plugins):
         os.kill(process, 9)
     fake_api.admin.wait_for(pods.path(pod), lambda p: p is None, 60)
+
+
+def test_plugin_that_hangs_is_killed_at_its_deadline(fake_api, make_node, busybox, odd_plugins):
+    """The event says so, nothing of it is left, and the pod runs once the plugin is repaired."""
+    plugin(odd_plugins, "sleep 1000 & wait")
+    node = make_node("n1", cluster=fake_api, netns=fake_api.netns, plugins=str(odd_plugins),
+                     config={"runtimeRequestTimeout": "4s"})
+    node.import_image(busybox, IMAGE)
+    pod = sleeper(node)
+    fake_api.admin.post(pods.collection(), pod)
+    assert 'plugin type="bridge" failed (add): it did not end within 4 s and was killed' in \
+        event(node, pod, "FailedCreatePodSandBox", 60)
+    repair(odd_plugins)
+    fake_api.admin.wait_for(pods.path(pod), pods.ready, 60)
+    eventually(lambda: not hanging(odd_plugins), 10, "no process of the plugin left")
 
 
 def hanging(directory):
