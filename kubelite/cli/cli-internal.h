@@ -110,6 +110,9 @@ typedef struct CliRequest {
 /* Connects, asks, waits for the answer. The error's reason is the server's. */
 int cli_request(const CliRequest *request, Value **ret, KlError **err);
 
+/* Asks (json may be NULL: out of memory), and complains itself: CLI_OK or the exit status. */
+int cli_fetch(const CliCommon *common, const char *json, Value **ret);
+
 /* {"command":command, key: value…} with NULL values left out; keys and values in pairs, NULL last.
  */
 char *cli_make_request(const char *command, ...) __attribute__((sentinel));

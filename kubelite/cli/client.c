@@ -164,6 +164,16 @@ int cli_request(const CliRequest *request, Value **ret, KlError **err)
         return client_read(socket, request, ret, err);
 }
 
+int cli_fetch(const CliCommon *common, const char *json, Value **ret)
+{
+        KL_AUTOERR err = NULL;
+
+        if (cli_request(&(CliRequest){ .state_dir = common->state_dir, .json = json, .fd = -1 },
+                        ret, &err) < 0)
+                return cli_fail("%s", kl_error_msg(err));
+        return CLI_OK;
+}
+
 char *cli_make_request(const char *command, ...)
 {
         KL_AUTOBUF buf = BUF_INIT;

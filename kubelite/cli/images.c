@@ -63,8 +63,6 @@ int cli_run_images(const CliCommand *command, int argc, char **argv)
                 { 0 },
         };
         KL_AUTO(value_free) Value *images = NULL;
-        KL_AUTOERR err = NULL;
-        CliRequest request = { .json = "{\"command\":\"images\"}", .fd = -1 };
         CliCommon common;
         char **args;
         int r;
@@ -72,9 +70,9 @@ int cli_run_images(const CliCommand *command, int argc, char **argv)
         r = cli_parse(command, options, 0, 0, argc, argv, &common, &args);
         if (r >= 0)
                 return r;
-        request.state_dir = common.state_dir;
-        if (cli_request(&request, &images, &err) < 0)
-                return cli_fail("%s", kl_error_msg(err));
+        r = cli_fetch(&common, "{\"command\":\"images\"}", &images);
+        if (r != CLI_OK)
+                return r;
         if (common.format != CLI_TABLE)
                 return cli_print_value(images, common.format);
         if (!quiet)

@@ -12,7 +12,6 @@ int cli_run_inspect(const CliCommand *command, int argc, char **argv)
         };
         KL_AUTOFREE char *json = NULL;
         KL_AUTO(value_free) Value *object = NULL;
-        KL_AUTOERR err = NULL;
         CliCommon common;
         char **args;
         int r;
@@ -21,8 +20,8 @@ int cli_run_inspect(const CliCommand *command, int argc, char **argv)
         if (r >= 0)
                 return r;
         json = cli_make_request("inspect", "name", args[0], "namespace", namespace, NULL);
-        if (cli_request(&(CliRequest){ .state_dir = common.state_dir, .json = json, .fd = -1 },
-                        &object, &err) < 0)
-                return cli_fail("%s", kl_error_msg(err));
+        r = cli_fetch(&common, json, &object);
+        if (r != CLI_OK)
+                return r;
         return cli_print_value(object, common.format == CLI_JSON ? CLI_JSON : CLI_YAML);
 }

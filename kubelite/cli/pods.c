@@ -77,7 +77,6 @@ int cli_run_pods(const CliCommand *command, int argc, char **argv)
         };
         KL_AUTOFREE char *json = NULL;
         KL_AUTO(value_free) Value *pods = NULL;
-        KL_AUTOERR err = NULL;
         CliCommon common;
         char **args;
         int r;
@@ -86,10 +85,9 @@ int cli_run_pods(const CliCommand *command, int argc, char **argv)
         if (r >= 0)
                 return r;
         json = cli_make_request("pods", "namespace", namespace, "name", name, NULL);
-        r = cli_request(&(CliRequest){ .state_dir = common.state_dir, .json = json, .fd = -1 },
-                        &pods, &err);
-        if (r < 0)
-                return cli_fail("%s", kl_error_msg(err));
+        r = cli_fetch(&common, json, &pods);
+        if (r != CLI_OK)
+                return r;
         if (common.format != CLI_TABLE)
                 return cli_print_value(pods, common.format);
         return quiet ? print_ids(pods) : print_pods(pods);
@@ -165,7 +163,6 @@ int cli_run_ps(const CliCommand *command, int argc, char **argv)
         };
         KL_AUTOFREE char *json = NULL;
         KL_AUTO(value_free) Value *list = NULL;
-        KL_AUTOERR err = NULL;
         CliCommon common;
         char **args;
         int r;
@@ -174,10 +171,9 @@ int cli_run_ps(const CliCommand *command, int argc, char **argv)
         if (r >= 0)
                 return r;
         json = make_ps_request(all, namespace, pod, name);
-        r = cli_request(&(CliRequest){ .state_dir = common.state_dir, .json = json, .fd = -1 },
-                        &list, &err);
-        if (r < 0)
-                return cli_fail("%s", kl_error_msg(err));
+        r = cli_fetch(&common, json, &list);
+        if (r != CLI_OK)
+                return r;
         if (common.format != CLI_TABLE)
                 return cli_print_value(list, common.format);
         return quiet ? print_ids(list) : print_containers(list);
