@@ -289,6 +289,14 @@ static void format_peer(const struct sockaddr_storage *from, char peer[LISTENER_
                 inet_ntop(AF_INET6, &v6->sin6_addr, peer, LISTENER_PEER_SIZE);
 }
 
+/* Of two that nobody vouched for, the better one to lose: what is answered already goes first. */
+static ListenerConn *lesser(ListenerConn *older, ListenerConn *newer)
+{
+        if (!older)
+                return newer;
+        return older->state != CONN_LINGERING && newer->state == CONN_LINGERING ? newer : older;
+}
+
 /* Makes room for one more of this peer; false if there is none. */
 static bool make_room(Listener *l, const char *peer)
 {
@@ -300,10 +308,10 @@ static bool make_room(Listener *l, const char *peer)
 
                 n += same;
                 n_untrusted += same && mine;
-                if (mine && !oldest)
-                        oldest = c;
-                if (mine && same && !oldest_of_peer)
-                        oldest_of_peer = c;
+                if (mine)
+                        oldest = lesser(oldest, c);
+                if (mine && same)
+                        oldest_of_peer = lesser(oldest_of_peer, c);
         }
         if (l->n_conns >= LISTENER_CONNECTIONS_MAX || n >= LISTENER_PEER_MAX)
                 return false;

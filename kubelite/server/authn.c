@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "codec/base64.h"
 #include "codec/json.h"
 
 #include <strings.h>
@@ -237,16 +238,67 @@ static const char *bearer_token(const Exchange *exchange)
         return value + strspn(value, " ");
 }
 
+/* In place: base64url without padding, as the standard alphabet has it. NULL: it is none. */
+static char *decode_url(char *text)
+{
+        Base64Decoder decoder = { 0 };
+        size_t len = strlen(text);
+        ssize_t n;
+
+        for (char *p = text; *p; p++) {
+                if (*p == '+' || *p == '/' || *p == '=')
+                        return NULL;
+                *p = *p == '-' ? '+' : *p == '_' ? '/' : *p;
+        }
+        n = base64_decode(&decoder, text, len, text);
+        if (n >= 0 && len % 4 > 1) {
+                ssize_t more = base64_decode(&decoder, "==", 4 - len % 4, text + n);
+
+                n = more < 0 ? more : n + more;
+        }
+        if (n <= 0 || !base64_decoder_done(&decoder) || memchr(text, '\0', (size_t)n))
+                return NULL;
+        text[n] = '\0';
+        return text;
+}
+
+/* Browsers cannot send an Authorization header with a WebSocket: the token is one of the protocols
+ * then, and there is another one that can be answered with. 1: there is a token; -EINVAL: it is
+ * none. The list is cut up. */
+static int protocol_token(char *list, char **ret)
+{
+        static const char prefix[] = "base64url.bearer.authorization.k8s.io.";
+        size_t n_tokens = 0, n_others = 0;
+        char *save = NULL;
+
+        for (char *p = strtok_r(list, ", \t", &save); p; p = strtok_r(NULL, ", \t", &save)) {
+                if (!str_starts(p, prefix)) {
+                        n_others++;
+                        continue;
+                }
+                n_tokens++;
+                *ret = decode_url(p + sizeof(prefix) - 1);
+        }
+        if (n_tokens == 0)
+                return 0;
+        return n_tokens == 1 && n_others > 0 && *ret ? 1 : -EINVAL;
+}
+
 void auth_authenticate(AuthCheck *c, const Exchange *exchange)
 {
         static char *const anonymous_groups[] = { (char *)"system:unauthenticated", NULL };
         const char *token = bearer_token(exchange);
+        const char *protocols = exchange_header(exchange, "Sec-WebSocket-Protocol");
+        KL_AUTOFREE char *list = protocols ? strdup(protocols) : NULL;
         int r = by_certificate(c, exchange);
+        char *from_protocol = NULL;
 
         if (r == 0) {
                 auth_authorize(c);
                 return;
         }
+        if (!token && list)
+                token = protocol_token(list, &from_protocol) < 0 ? "" : from_protocol;
         if (token) {
                 by_token(c, token);
                 return;

@@ -34,11 +34,34 @@ static const char *next_word(const char **at, const char *end, size_t *ret_len)
         return word;
 }
 
+/* Records as log writers make them have their blanks at the same places. */
+#define USUAL_STAMP 30 /* 2006-01-02T15:04:05.000000000Z */
+
+static bool parse_usual(const char *line, size_t len, Record *ret)
+{
+        const char *stream = line + USUAL_STAMP + 1;
+
+        if (len < USUAL_STAMP + 10 || line[USUAL_STAMP - 1] != 'Z' || stream[-1] != ' ' ||
+            stream[6] != ' ' || stream[8] != ' ' || memcmp(stream, "std", 3) != 0)
+                return false;
+        *ret = (Record){
+                .stamp = line,
+                .stamp_len = USUAL_STAMP,
+                .text = stream + 9,
+                .text_len = len - USUAL_STAMP - 10,
+                .is_err = stream[3] == 'e',
+                .partial = stream[7] == 'P',
+        };
+        return memcmp(stream + 3, ret->is_err ? "err" : "out", 3) == 0 && stream[7] != ' ';
+}
+
 static bool parse(const char *line, size_t len, Record *ret)
 {
         const char *at = line, *end = line + len, *stream, *tag;
         size_t stream_len, tag_len;
 
+        if (parse_usual(line, len, ret))
+                return true;
         ret->stamp = next_word(&at, end, &ret->stamp_len);
         stream = next_word(&at, end, &stream_len);
         tag = next_word(&at, end, &tag_len);
@@ -76,7 +99,8 @@ static void put(LogFormat *f, const char *data, size_t len, Buf *to)
         buf_add(to, data, len);
 }
 
-static void take_record(LogFormat *f, const char *line, size_t len, Buf *out, Buf *err)
+/* ends: the record's newline lies behind it. */
+static void take_record(LogFormat *f, const char *line, size_t len, bool ends, Buf *out, Buf *err)
 {
         Record record;
         Buf *to;
@@ -88,8 +112,9 @@ static void take_record(LogFormat *f, const char *line, size_t len, Buf *out, Bu
                 put(f, record.stamp, record.stamp_len, to);
                 put(f, " ", 1, to);
         }
-        put(f, record.text, record.text_len, to);
-        if (!record.partial)
+        /* In what was read the line's end follows the text. */
+        put(f, record.text, record.text_len + (!record.partial && ends), to);
+        if (!record.partial && !ends)
                 put(f, "\n", 1, to);
         f->mid_line[record.is_err] = record.partial;
 }
@@ -117,11 +142,11 @@ void log_format_add(LogFormat *f, const char *data, size_t len, Buf *out, Buf *e
                         return;
                 }
                 if (f->rest.len == 0 && !f->skipping && n <= LOG_FORMAT_RECORD_MAX) {
-                        take_record(f, data, n, out, err);
+                        take_record(f, data, n, true, out, err);
                 } else {
                         keep_rest(f, data, n);
                         if (!f->skipping)
-                                take_record(f, buf_str(&f->rest), f->rest.len, out, err);
+                                take_record(f, buf_str(&f->rest), f->rest.len, false, out, err);
                         buf_deinit(&f->rest);
                         f->skipping = false;
                 }

@@ -26,6 +26,16 @@ struct Route {
 
 static void serve_healthz(ServerRequest *rq)
 {
+        static const char *const checks[] = { "ping", "log", "syncloop" };
+        const char *check = rq->target.n_segments > 1 ? rq->target.segments[1] : "ping";
+        bool known = false;
+
+        for (size_t i = 0; i < ELEMENTS(checks); i++)
+                known |= str_eq(check, checks[i]);
+        if (!known) {
+                exchange_respond_text(rq->exchange, 404, "404 page not found");
+                return;
+        }
         exchange_add_header(rq->exchange, "X-Content-Type-Options", "nosniff");
         exchange_respond(rq->exchange, 200, "text/plain; charset=utf-8", "ok", 2);
 }

@@ -39,8 +39,9 @@ class Ours:
     def __init__(self, cluster, plugins, build, verbosity=None):
         flags = [f"--v={verbosity}"] if verbosity else []
         self.node = Node("bench-ours", cluster=cluster, plugins=plugins, flags=flags,
-                         config={"registryPullQPS": 0}, start=False, expect_leaks=True)
+                         config={"registryPullQPS": 0, "containerLogMaxSize": "4Gi"}, start=False, expect_leaks=True)
         self.name, self.build = self.node.name, build
+        self.netns, self.address, self.port = cluster.netns, self.node.address, 10250
 
     def __enter__(self):
         self.node.__enter__()
@@ -54,6 +55,10 @@ class Ours:
 
     def __exit__(self, *exc):
         self.node.__exit__(*exc)
+
+    @property
+    def log_dir(self):
+        return self.node.dir / "logs"
 
     def agents(self):
         mine = set(cgroups.processes(self.node.cgroup))
@@ -87,6 +92,7 @@ class Peer:
 
     def __init__(self, cluster, kubelet, containerd, pause_image):
         self.cluster, self.netns, self.name = cluster, cluster.netns, "bench-peer"
+        self.address, self.port, self.log_dir = cluster.netns.address, 10260, Path("/var/log/pods")
         self.programs = {"kubelet": Path(kubelet).resolve(), "containerd": Path(containerd).resolve()}
         for name in ("containerd-shim-runc-v2", "runc", "ctr"):
             self.programs[name] = self._beside(name)
@@ -151,7 +157,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.internal.v1.
     def _kubelet_config(self):
         return {
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "cgroupDriver": "cgroupfs",
-            "cgroupRoot": "/" + self.cgroup, "failSwapOn": False, "healthzPort": 10258, "port": 10260,
+            "cgroupRoot": "/" + self.cgroup, "failSwapOn": False, "containerLogMaxSize": "4Gi", "healthzPort": 10258, "port": 10260,
             "volumePluginDir": str(self.dir / "kubelet" / "exec"), "maxPods": 110,
             "authentication": {"x509": {"clientCAFile": str(self.cluster.ca.cert_path)}},
         }

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kubelet API with a real API server before and behind it: logs through it, tokens and rights judged by it."""
 
+import base64
+import contextlib
+
 import pytest
 
 from support import pods
+from support.kubelet import Client, head
 from support.pki import Authority
 from support.wait import eventually
 
 IMAGE = "busybox:1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
+# What who is let in gets for GET and POST. Nobody else gets anything of it.
+LET_IN = {
+    "/healthz": (200, 405), "/pods": (200, 405), "/runningpods/": (200, 405), "/configz": (200, 405), "/logs/": (200, 405),
+    "/containerLogs/default/x/c": (404, 405), "/stats/summary": (200, 405), "/spec/": (404, 405), "/nothing": (404, 404),
+    "/": (404, 404), "/debug/pprof/": (404, 404), "/checkpoint/default/x/c": (405, 405),
+    "/exec/default/x/c?command=true": (404, 404), "/attach/default/x/c": (404, 404), "/portForward/default/x": (404, 404),
+    "/run/default/x/c": (405, 404)}
 REFUSED = {"/healthz": "healthz proxy", "/pods": "pods proxy", "/runningpods/": "pods proxy", "/configz": "configz proxy",
            "/containerLogs/default/x/c": "proxy", "/logs/": "log", "/metrics": "metrics", "/stats/summary": "stats", "/spec/": "spec",
            "/nothing": "proxy"}
@@ -63,34 +74,34 @@ def rule(verbs, *subresources):
     return {"apiGroups": [""], "resources": [f"nodes/{s}" for s in subresources], "verbs": list(verbs)}
 
 
-def test_every_route_and_everybody(node, cluster, token, tmp_path):
-    other = Authority(tmp_path / "other", "others").issue("admin", groups=["system:masters"])
-    nobody = cluster.ca.issue("nobody-in-particular")
-    admin = node.kubelet()
-    for path in [*REFUSED, *RUNS]:
-        for method in ("GET", "POST"):
-            no_pair = node.kubelet(token="bogus")
-            no_pair.context = type(no_pair.context)(no_pair.context.protocol)
-            no_pair.context.check_hostname, no_pair.context.verify_mode = False, 0
-            assert status(no_pair, path, method) == 401, path
-            no_pair.token = None
-            assert status(no_pair, path, method) == 401, path
-            assert status(node.kubelet(other), path, method) == 401, path
-            assert status(node.kubelet(nobody), path, method) == 403, path
-            assert status(admin, path, method) not in (401, 403, 500), path
-    for path, subresources in REFUSED.items():
-        assert text(node.kubelet(nobody), path) == (403, f"Forbidden (user=nobody-in-particular, verb=get, resource=nodes, "
-                                                         f"subresource(s)=[{subresources}])\n")
-    for path in RUNS:
-        assert "verb=create" in text(node.kubelet(nobody), path)[1]
-    assert status(admin, "/pods") == status(admin, "/configz") == 200
-
-
 def plain(node, cluster, bearer):
     client = node.kubelet(token=bearer)
     client.context = type(client.context)(client.context.protocol)
     client.context.check_hostname, client.context.verify_mode = False, 0
     return client
+
+
+def test_every_route_and_everybody(node, cluster, token, tmp_path):
+    other = Authority(tmp_path / "other", "others").issue("admin", groups=["system:masters"])
+    nobody = node.kubelet(cluster.ca.issue("nobody-in-particular"))
+    everything = rule(["get", "create"], "proxy", "stats", "log", "metrics", "spec", "healthz", "pods", "configz", "checkpoint")
+    strangers = {"anonymous": plain(node, cluster, None), "wrong authority": node.kubelet(other),
+                 "bogus token": plain(node, cluster, "bogus")}
+    without = {"certificate without rights": nobody, "token without rights": plain(node, cluster, token("none"))}
+    allowed = {"token with rights": plain(node, cluster, token("all", everything)), "administrator": node.kubelet()}
+    found, wanted = {}, {}
+    for path, statuses in LET_IN.items():
+        for method, status_let_in in zip(("GET", "POST"), statuses):
+            for expected, clients in ((401, strangers), (403, without), (status_let_in, allowed)):
+                for name, client in clients.items():
+                    found[path, method, name] = status(client, path, method)
+                    wanted[path, method, name] = expected
+    assert {k: (v, wanted[k]) for k, v in found.items() if v != wanted[k]} == {}
+    for path, subresources in REFUSED.items():
+        assert text(nobody, path) == (403, f"Forbidden (user=nobody-in-particular, verb=get, resource=nodes, "
+                                           f"subresource(s)=[{subresources}])\n")
+    for path in RUNS:
+        assert "verb=create" in text(nobody, path)[1]
 
 
 def test_tokens_and_fine_rights(node, cluster, token):
@@ -107,6 +118,46 @@ def test_tokens_and_fine_rights(node, cluster, token):
     runner = plain(node, cluster, token("runner", rule(["create"], "proxy")))
     assert status(runner, RUNS[0]) not in (401, 403, 500)
     assert status(runner, "/pods") == 403
+
+
+def websocket_status(node, protocols):
+    """The status of an exec over WebSocket whose token is one of its protocols."""
+    client = Client(node)
+    with contextlib.closing(client.connect()) as s:
+        s.sendall(head("GET", RUNS[0], "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Sec-WebSocket-Protocol: {protocols}"))
+        return int(s.recv(4096).split()[1])
+
+
+def test_tokens_as_websocket_protocols(node, cluster, token):
+    """What browsers do, who cannot send an Authorization header."""
+    def protocol(bearer):
+        return "base64url.bearer.authorization.k8s.io." + base64.urlsafe_b64encode(bearer.encode()).decode().rstrip("=")
+
+    runner, none = protocol(token("runner", rule(["create"], "proxy"))), protocol(token("none"))
+    assert websocket_status(node, f"{runner}, v4.channel.k8s.io") not in (401, 403, 500)
+    assert websocket_status(node, f"v4.channel.k8s.io, {none}") == 403
+    for bad in (runner, f"{runner}, {none}, v4.channel.k8s.io", f"{protocol('bogus')}, v4.channel.k8s.io",
+                "base64url.bearer.authorization.k8s.io.!!, v4.channel.k8s.io", "v4.channel.k8s.io"):
+        assert websocket_status(node, bad) == 401, bad
+
+
+def test_anonymous_only_when_configured(make_node, cluster, namespace):
+    name = f"{namespace}-anonymous"
+    role(cluster, name, [rule(["get"], "healthz")])
+    bind(cluster, name, {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated"})
+    try:
+        node = make_node("n2", cluster=cluster, config={"authentication": {
+            "anonymous": {"enabled": True}, "x509": {"clientCAFile": str(cluster.ca.cert_path)}}})
+        stranger = plain(node, cluster, None)
+        assert text(stranger, "/healthz") == (200, "ok")
+        assert text(stranger, "/pods") == (403, "Forbidden (user=system:anonymous, verb=get, resource=nodes, "
+                                                "subresource(s)=[pods proxy])\n")
+        assert status(plain(node, cluster, "bogus"), "/healthz") == 401
+        assert status(node.kubelet(), "/pods") == 200
+    finally:
+        cluster.admin.delete(f"{RBAC}/clusterrolebindings/{name}")
+        cluster.admin.delete(f"{RBAC}/clusterroles/{name}")
 
 
 def run_talker(node, namespace, name, script):

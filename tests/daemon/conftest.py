@@ -52,7 +52,7 @@ def api_node(make_node, busybox, authority):
     """A standalone node whose HTTPS port lets in who has a certificate of `authority`."""
     node = make_node("n1", config={
         "authentication": {"x509": {"clientCAFile": str(authority.cert_path)}, "webhook": {"enabled": False}},
-        "authorization": {"mode": "AlwaysAllow"}})
+        "authorization": {"mode": "AlwaysAllow"}, "tlsCipherSuites": ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"]})
     node.import_image(busybox, IMAGE)
     node.import_image(images.pause(), "docker.io/library/pause:1")
     return node

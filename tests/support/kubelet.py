@@ -15,11 +15,11 @@ IMAGE = "docker.io/library/busybox:1"
 class Client:
     """Connections to the port with one identity."""
 
-    def __init__(self, node, pair=None, token=None):
-        self.node = node
+    def __init__(self, node, pair=None, token=None, source=None, port=PORT):
+        self.node, self.source, self.port = node, source, port
         self.context = ssl._create_unverified_context()
         self.context.set_alpn_protocols(["h2", "http/1.1"])
-        self.api = Api(node.address, PORT, node.netns.connect, tls=False, token=token)
+        self.api = Api(node.address, port, lambda host, port, timeout: self.dial(timeout), tls=False, token=token)
         self.api.context = self.context
         if pair:
             self.context.load_cert_chain(str(pair.cert), str(pair.key))
@@ -29,7 +29,7 @@ class Client:
         return status, data.decode(errors="replace")
 
     def dial(self, timeout=10.0):
-        s = self.node.netns.connect(self.node.address, PORT, timeout)
+        s = self.node.netns.connect(self.node.address, self.port, timeout, self.source)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return s
 

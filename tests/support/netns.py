@@ -129,9 +129,9 @@ class NetNs:
             raise error
         return value
 
-    def connect(self, host, port, timeout=10.0):
+    def connect(self, host, port, timeout=10.0, source=None):
         """A connected TCP socket inside."""
-        return self.inside(socket.create_connection, (host, port), timeout)
+        return self.inside(socket.create_connection, (host, port), timeout, source and (source, 0))
 
     def listen(self, host, port, backlog=128):
         """A listening TCP socket inside; the test process can serve it."""
