@@ -18,7 +18,7 @@ LET_IN = {
     "/healthz": (200, 405), "/pods": (200, 405), "/runningpods/": (200, 405), "/configz": (200, 405), "/logs/": (200, 405),
     "/containerLogs/default/x/c": (404, 405), "/stats/summary": (200, 405), "/spec/": (404, 405), "/nothing": (404, 404),
     "/": (404, 404), "/debug/pprof/": (404, 404), "/checkpoint/default/x/c": (405, 405),
-    "/exec/default/x/c?command=true": (404, 404), "/attach/default/x/c": (404, 404), "/portForward/default/x": (404, 404),
+    "/exec/default/x/c?command=true": (400, 400), "/attach/default/x/c": (400, 400), "/portForward/default/x": (404, 404),
     "/run/default/x/c": (405, 404)}
 REFUSED = {"/healthz": "healthz proxy", "/pods": "pods proxy", "/runningpods/": "pods proxy", "/configz": "configz proxy",
            "/containerLogs/default/x/c": "proxy", "/logs/": "log", "/metrics": "metrics", "/stats/summary": "stats", "/spec/": "spec",
