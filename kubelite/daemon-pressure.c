@@ -76,5 +76,6 @@ int daemon_pressure_start(Daemon *d, KlError **err)
         };
 
         KL_TRY(image_collector_new(d->loop, &images, &d->collector, err));
-        return evictor_new(d->loop, &evictor, &d->evictor, err);
+        KL_TRY(evictor_new(d->loop, &evictor, &d->evictor, err));
+        return system_oom_new(d->loop, d->events, d->name, &d->system_oom, err);
 }

@@ -314,6 +314,7 @@ static int start_rooms(Daemon *d, KlError **err)
         KL_TRY(start_network(d, err));
         KL_TRY(start_pods(d, err));
         KL_TRY(daemon_pressure_start(d, err));
+        daemon_limit_reserved(d);
         if (d->config->healthz_port > 0)
                 KL_TRY(healthz_new(d->loop, d->config->healthz_bind_address,
                                    (uint16_t)d->config->healthz_port, &d->healthz, err));
@@ -342,6 +343,8 @@ static void daemon_deinit(Daemon *d)
         daemon_control_stop(d);
         healthz_free(d->healthz);
         kubelet_server_free(d->server);
+        worker_free(d->reserved_worker);
+        system_oom_free(d->system_oom);
         evictor_free(d->evictor);
         image_collector_free(d->collector);
         pod_manager_free(d->pods);

@@ -5,7 +5,9 @@
 #include "api/client.h"
 #include "config/flags.h"
 #include "image/collect.h"
+#include "loop/worker.h"
 #include "node/node.h"
+#include "node/system-oom.h"
 #include "pod/evict.h"
 #include "pod/manager.h"
 #include "server/control.h"
@@ -51,6 +53,8 @@ typedef struct Daemon {
         Stats *stats;
         ImageCollector *collector;
         Evictor *evictor;
+        SystemOom *system_oom;
+        Worker *reserved_worker;
         Control *control;
         Healthz *healthz;
         KubeletServer *server;
@@ -76,6 +80,9 @@ void daemon_context_refresh(Daemon *d);
 
 /* Limits all pods together; does nothing while that has not changed. */
 void daemon_limit_pods(Daemon *d);
+/* Limits the groups of the system and of Kubernetes to what is reserved for them, if so configured.
+ */
+void daemon_limit_reserved(Daemon *d);
 
 /* Eviction and the collection of images. */
 int daemon_pressure_start(Daemon *d, KlError **err);

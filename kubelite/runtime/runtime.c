@@ -158,6 +158,17 @@ CgroupMode runtime_cgroup_mode(const Runtime *runtime)
         return cgroup_tree_mode(runtime->tree);
 }
 
+int runtime_limit_group(const char *group, const Resources *resources, KlError **err)
+{
+        const CgroupTreeOptions options = { .root = "/" };
+        KL_AUTO(cgroup_tree_free) CgroupTree *tree = NULL;
+
+        KL_TRY(cgroup_tree_new(&options, &tree, err));
+        while (*group == '/')
+                group++;
+        return cgroup_apply(tree, group, resources, false, err);
+}
+
 /* --- the groups above the pods' --- */
 
 /* Worker: lowering memory.max reclaims before the write returns. */

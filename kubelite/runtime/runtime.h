@@ -78,6 +78,9 @@ typedef enum QosClass {
         QOS_BEST_EFFORT,
 } QosClass;
 
+/* Limits any group of the machine ("/system.slice"), which must exist. Blocks: for a worker. */
+int runtime_limit_group(const char *group, const Resources *resources, KlError **err);
+
 /* Of kubepods itself (QOS_GUARANTEED) or of one of its two groups; unset values are left alone. In
  * a worker; a failure is logged. */
 int runtime_set_qos_resources(Runtime *runtime, QosClass qos, const Resources *resources,

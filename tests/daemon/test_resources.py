@@ -108,3 +108,21 @@ def test_values_of_groups(make_node, busybox):
     if adj(os.getpid()) <= 0:
         assert (adj(guaranteed), adj(effort)) in ((-997, 1000), (adj(os.getpid()), 1000))
         assert adj(burstable) == min(999, 1000 - 1000 * (16 << 20) // total)
+
+
+def test_reserved_groups(make_node, netns):
+    """enforceNodeAllocatable for groups that are somebody else's; one that is not there is told."""
+    group = f"klt-reserved-{os.getpid()}"
+    cgroups.make(group)
+    try:
+        node = make_node("n1", config={
+            "enforceNodeAllocatable": ["pods", "system-reserved", "kube-reserved"],
+            "systemReservedCgroup": f"/{group}", "systemReserved": {"cpu": "500m", "memory": "64Mi", "pid": "321"},
+            "kubeReservedCgroup": "/klt-there-is-none", "kubeReserved": {"cpu": "100m"}})
+        reserved = Group(node, os.path.relpath(group, node.cgroup))
+        eventually(lambda: reserved.read("pids") == "321", 10, "limits of the reserved group")
+        assert reserved.read("memory") == str(64 << 20)
+        assert reserved.read("shares") == ("20" if cgroups.is_v2() else "512")
+        eventually(lambda: "kubeReservedCgroup: " in node.log(), 10, "warning")
+    finally:
+        cgroups.remove(group)
