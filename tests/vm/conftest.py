@@ -3,6 +3,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +18,11 @@ def qemu():
 
 
 @pytest.fixture(scope="session")
-def apparmor_parser(tmp_path_factory):
+def apparmor_parser():
     """The program of Debian's package apparmor, unpacked aside."""
-    directory = tmp_path_factory.mktemp("apparmor")
-    download = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "apparmor"]
-    if subprocess.run(download, cwd=directory, check=False).returncode != 0:
-        subprocess.run(["apt-get", "-q", "update"], check=True)
-        subprocess.run(download, cwd=directory, check=True)
-    subprocess.run(["dpkg", "-x", next(directory.glob("*.deb")), directory / "tree"], check=True)
-    return next(directory.glob("tree/**/sbin/apparmor_parser"))
+    fetch = ["sh", build.ROOT / "tests" / "support" / "fetch-package.sh", "bookworm", "apparmor"]
+    directory = subprocess.run(fetch, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return next(Path(directory).glob("**/sbin/apparmor_parser"))
 
 
 @pytest.fixture(scope="session")
