@@ -57,5 +57,5 @@ int daemon_server_start(Daemon *d, KlError **err)
         if (!d->config->enable_server || d->config->port <= 0)
                 return 0;
         KL_TRY(kubelet_server_new(d->loop, &options, &d->server, err));
-        return daemon_stats_serve(d) < 0 ? kl_error_oom(err) : 0;
+        return daemon_stats_serve(d) < 0 || daemon_metrics_serve(d) < 0 ? kl_error_oom(err) : 0;
 }

@@ -94,8 +94,9 @@ void daemon_control_stop(Daemon *d);
 int daemon_server_start(Daemon *d, KlError **err);
 
 int daemon_stats_start(Daemon *d, KlError **err);
-/* Puts statistics behind the kubelet API. 0 or -ENOMEM. */
+/* Put statistics and metrics behind the kubelet API. 0 or -ENOMEM. */
 int daemon_stats_serve(Daemon *d);
+int daemon_metrics_serve(Daemon *d);
 
 /* sd_notify(3) without its library: does nothing where no manager listens. */
 void daemon_notify(const char *state);

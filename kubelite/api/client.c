@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "codec/json.h"
+#include "metrics/metrics.h"
 #include "net/url.h"
 
 #include <assert.h>
@@ -33,6 +34,7 @@ struct ApiRequest {
         bool critical, flying, is_json, is_text, authenticated_again, delivering;
         ApiPriority priority;
         uint64_t timeout_ms, retry_after_ms;
+        uint64_t began_us;
         int status;
         Buf answer;
         ApiFunc done;
@@ -321,10 +323,26 @@ static void on_body(HttpRequest *http, const char *bytes, size_t len, void *data
         request_fail(request, err);
 }
 
+/* Labels are client-go's. */
+static void count_request(const ApiRequest *request, const KlError *err)
+{
+        const char *scheme_end = strstr(request->client->server, "://");
+        const char *host = scheme_end ? scheme_end + 3 : request->client->server;
+        char code[16] = "<error>";
+
+        if (!err)
+                snprintf(code, sizeof(code), "%d", request->status);
+        metric_add(METRIC_REST_REQUESTS, 1, code, host, request->method);
+        metric_observe(METRIC_REST_REQUEST_DURATION,
+                       (double)(time_monotonic_us() - request->began_us) / 1e6, host,
+                       request->method);
+}
+
 static void on_done(HttpRequest *http, const KlError *err, void *data)
 {
         ApiRequest *request = data;
 
+        count_request(request, err);
         api_client_note(request->client, err);
         if (err)
                 request_fail(request, err);
@@ -348,6 +366,7 @@ static int request_start(ApiRequest *request, KlError **err)
                 .data = request,
         };
 
+        request->began_us = time_monotonic_us();
         return api_http_request(request->client, &call, &request->http, err);
 }
 

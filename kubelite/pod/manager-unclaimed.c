@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/str.h"
+#include "metrics/metrics.h"
 
 #define IFNAME "eth0"
 
@@ -106,6 +107,7 @@ static void unclaimed_clear(Unclaimed *u)
         KL_AUTOERR err = NULL;
 
         u->clearing = true;
+        metric_add(METRIC_ORPHANED_RUNTIME_PODS, 1);
         sandbox_set_events(u->sandbox, &clearing_events, u);
         if (cni_del(u->manager->context->cni, u->id, IFNAME, on_network_deleted, u, &u->call,
                     &err) < 0)

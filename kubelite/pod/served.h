@@ -28,6 +28,8 @@ bool pod_manager_log_goes_on(PodManager *manager, const char *namespace, const c
 void pod_manager_list_stats(PodManager *manager, StatsGather *gather);
 /* One pod; nothing while it has no sandbox. 0 or -ENOMEM. */
 int pod_worker_list_stats(const PodWorker *worker, StatsGather *gather);
+/* Sets the gauges of what there is now: pods, containers, volumes. */
+void pod_manager_count(PodManager *manager);
 
 /* Where a pod, and perhaps one of its containers, runs. -ENOENT: there is no such pod here. */
 int pod_manager_find_place(PodManager *manager, const PlaceName *name, Place *ret);

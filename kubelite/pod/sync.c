@@ -8,8 +8,10 @@
 
 #include "pod/sync.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "metrics/metrics.h"
 
 #define HOLD_MS 100
 #define RETRY_MIN_MS 500
@@ -29,9 +31,18 @@ struct StatusSync {
         Timer *retry, *hold;
         bool held; /* `wanted` has waited */
         uint64_t retry_ms;
+        uint64_t changed_ms; /* since when there is something to tell; 0: there is nothing */
 };
 
 static void sync_step(StatusSync *s);
+
+static bool is_news(const StatusSync *s)
+{
+        for (size_t i = 0; s->have_accepted && i < STATUS_FIELD_COUNT; i++)
+                if (!str_eq(s->accepted.fields[i], s->wanted.fields[i]))
+                        return true;
+        return !s->have_accepted;
+}
 
 static int status_copy(const PodStatus *from, PodStatus *ret)
 {
@@ -160,6 +171,8 @@ void status_sync_post(StatusSync *s, PodStatus *status)
         s->wanted = *status;
         *status = (PodStatus){ 0 };
         s->have_wanted = true;
+        if (!s->changed_ms && is_news(s))
+                s->changed_ms = time_monotonic_ms();
         deferred_schedule(s->turn);
 }
 
@@ -216,6 +229,10 @@ static void on_patched(ApiRequest *request, const ApiResponse *response, void *d
                 s->sent = (PodStatus){ 0 };
                 s->have_accepted = true;
                 s->retry_ms = 0;
+                if (s->changed_ms)
+                        metric_observe(METRIC_POD_STATUS_SYNC_DURATION,
+                                       (double)(time_monotonic_ms() - s->changed_ms) / 1000);
+                s->changed_ms = 0;
                 deferred_schedule(s->turn);
                 return;
         }

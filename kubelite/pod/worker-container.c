@@ -144,6 +144,7 @@ static void start_failed(PodWorker *w, WorkContainer *c, const KlError *err)
 {
         const char *reason = kl_error_reason(err, "CreateContainerError");
 
+        worker_count_start_error(c, reason);
         c->config_error = true;
         c->start_retry_ms = time_monotonic_ms() + CONFIG_RETRY_MS;
         set_waiting(c, reason, kl_error_msg(err));
@@ -329,6 +330,7 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
         KL_TRY(sandbox_start_container(w->sandbox, &compiled.spec, err));
         if (compiled.dns_cut)
                 report_dns_cut(w);
+        worker_count_start(w, c);
         hold_image(w, c, image);
         begin_run(w, c, id);
         free(c->hash);
@@ -402,6 +404,7 @@ void worker_stop_container(PodWorker *w, WorkContainer *c)
         char text[512];
         ProbeKind kind;
 
+        worker_count_stop();
         worker_stop_text(w, c, text, sizeof(text));
         worker_event(w, c, EVENT_NORMAL, "Killing", "%s", text);
         c->ended_by_probe = worker_probe_failed(c, &kind);
@@ -535,6 +538,7 @@ static void container_ended(PodWorker *w, WorkContainer *c)
 {
         bool start_error = str_eq(c->view.current.reason, "StartError");
 
+        worker_count_ended(w, c);
         release_image(w, c);
         worker_hooks_end(c);
         worker_probes_stop(c);
@@ -581,6 +585,7 @@ void worker_container_changed(PodWorker *w, const ContainerInfo *info)
                 worker_event(w, c, EVENT_NORMAL, "Created", "Container created");
                 if (info->started_us)
                         worker_event(w, c, EVENT_NORMAL, "Started", "Container started");
+                worker_count_started(w, c, info);
                 c->announced = true;
                 if (info->state == CONTAINER_RUNNING && worker_post_start_pending(c))
                         worker_post_start(w, c);

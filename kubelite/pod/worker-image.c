@@ -82,6 +82,7 @@ static void on_pulled(ImageJob *job, const Image *image, const KlError *error, v
         char took[32];
 
         c->pull = NULL;
+        worker_count_pull_done(w, c, image);
         c->credential++;
         if (!image && find_credential(c) && try_pull(w, c, NULL) == 0)
                 return;
@@ -113,7 +114,9 @@ static int try_pull(PodWorker *w, WorkContainer *c, KlError **err)
                 .data = c,
         };
 
-        return image_pull(w->context->images, &pull, &c->pull, err);
+        KL_TRY(image_pull(w->context->images, &pull, &c->pull, err));
+        worker_count_pull_begun(w);
+        return 0;
 }
 
 static ObjectRef *find_secret(const char *name, void *data)

@@ -43,6 +43,7 @@ typedef struct WorkContainer {
                 int64_t crash_updated_us;
         } before;
 
+        uint64_t start_began_ms;
         uint64_t start_retry_ms; /* next start not before; 0: now */
         uint64_t crash_backoff_ms;
         int64_t crash_updated_us;
@@ -64,6 +65,15 @@ typedef struct WorkContainer {
         int64_t stop_grace_s;
 } WorkContainer;
 
+/* When things began, for what is counted; monotonic, 0: not yet. */
+typedef struct WorkerTimes {
+        uint64_t seen_ms, sandbox_ms;
+        int64_t seen_us; /* realtime */
+        uint64_t pull_first_ms, pull_last_ms;
+        uint64_t init_first_ms, init_last_ms;
+        bool turned, started;
+} WorkerTimes;
+
 struct PodWorker {
         const PodContext *context;
         Pod *pod;
@@ -72,6 +82,7 @@ struct PodWorker {
         Deferred *turn;
         Timer *wake;
         bool status_dirty, finished;
+        WorkerTimes times;
 
         WorkContainer **containers; /* in the pod's order */
         size_t n_containers;
@@ -198,5 +209,21 @@ uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_m
 char *worker_termination_message(PodWorker *w, const WorkContainer *c, const ContainerInfo *info);
 /* Of a run that is forgotten. */
 void worker_remove_termination_file(PodWorker *w, const WorkContainer *c, const char *id);
+
+/* worker-metrics.c */
+void worker_count_new(PodWorker *w, bool adopted);
+void worker_count_turn(PodWorker *w, uint64_t begin_us);
+void worker_count_sandbox_begun(PodWorker *w);
+void worker_count_sandbox_ready(PodWorker *w);
+void worker_count_sandbox_error(void);
+void worker_count_pull_begun(PodWorker *w);
+/* image: NULL when it failed. */
+void worker_count_pull_done(PodWorker *w, const WorkContainer *c, const Image *image);
+void worker_count_start(PodWorker *w, WorkContainer *c);
+void worker_count_start_error(const WorkContainer *c, const char *reason);
+/* It runs, or it could not. */
+void worker_count_started(PodWorker *w, const WorkContainer *c, const ContainerInfo *info);
+void worker_count_stop(void);
+void worker_count_ended(PodWorker *w, const WorkContainer *c);
 
 #endif

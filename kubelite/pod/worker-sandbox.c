@@ -143,6 +143,7 @@ static void sandbox_error(PodWorker *w, const char *what, const KlError *error)
         worker_event(w, NULL, EVENT_WARNING, "FailedCreatePodSandBox",
                      "Failed to create pod sandbox: %s%s", what, kl_error_msg(error));
         sandbox_failed_at(w);
+        worker_count_sandbox_error();
         worker_dirty(w, true);
 }
 
@@ -153,8 +154,10 @@ static void on_sandbox_ready(Sandbox *sandbox, const char *netns_path, void *dat
         free(w->netns);
         w->netns = strdup(netns_path);
         w->sandbox_state = SANDBOX_READY;
-        if (w->pod->host_network)
+        if (w->pod->host_network) {
                 w->sandbox_backoff_ms = 0;
+                worker_count_sandbox_ready(w);
+        }
         worker_dirty(w, true);
 }
 
@@ -246,6 +249,7 @@ void worker_create_sandbox(PodWorker *w)
         }
         w->sandbox_attempt++;
         w->sandbox_state = SANDBOX_CREATING;
+        worker_count_sandbox_begun(w);
 }
 
 void worker_destroy_sandbox(PodWorker *w)
@@ -286,6 +290,7 @@ static void on_network_added(CniCall *call, const CniResult *result, const KlErr
         if (!error) {
                 w->network_state = NETWORK_READY;
                 w->sandbox_backoff_ms = 0;
+                worker_count_sandbox_ready(w);
                 set_pod_ips(w, result->ips);
                 worker_dirty(w, true);
                 return;

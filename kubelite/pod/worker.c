@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "metrics/metrics.h"
 
 #include <stdarg.h>
 
@@ -196,6 +197,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static void on_turn(Deferred *turn, void *data)
 {
         PlanContainer containers[POD_CONTAINERS_MAX];
+        uint64_t begin_us = time_monotonic_us();
         PodWorker *w = data;
         PlanInput in;
         Plan plan;
@@ -207,6 +209,7 @@ static void on_turn(Deferred *turn, void *data)
         for (size_t i = 0; i < w->n_containers; i++)
                 plan.wake_ms = earlier(plan.wake_ms,
                                        worker_image_backoff_due(w, w->containers[i], in.now_ms));
+        worker_count_turn(w, begin_us);
         if (plan.wake_ms)
                 timer_start(w->wake, plan.wake_ms > in.now_ms ? plan.wake_ms - in.now_ms : 0);
         if (w->status_dirty && !w->over_elsewhere)
@@ -419,6 +422,7 @@ int pod_worker_new(const PodContext *context, Pod *pod, const AdoptedSandbox *ad
         if (!w->turn || !w->wake || !w->objects)
                 return kl_error_oom(err);
         KL_TRY(apply_containers(w, err));
+        worker_count_new(w, adopted != NULL);
         if (adopted)
                 worker_adopt(w, adopted);
         worker_dirty(w, true);
@@ -508,6 +512,7 @@ bool pod_worker_ended(const PodWorker *w)
 void pod_worker_reject(PodWorker *w, const char *reason, const char *message)
 {
         w->rejected = true;
+        metric_add(METRIC_ADMISSION_REJECTIONS, 1, reason);
         free(w->rejected_reason);
         free(w->rejected_message);
         w->rejected_reason = strdup(reason);

@@ -9,7 +9,9 @@
 
 #include "server/server-internal.h"
 
+#include "base/clock.h"
 #include "base/str.h"
+#include "metrics/metrics.h"
 
 typedef void (*RouteFunc)(ServerRequest *rq);
 
@@ -168,12 +170,62 @@ static const char *verb_of(const char *method)
         return NULL;
 }
 
+/* --- counting; labels and their values are upstream's --- */
+
+static const char *metric_path(const Target *target)
+{
+        static const char *const pages[] = { "metrics/cadvisor", "metrics/probes",
+                                             "metrics/resource" };
+        const char *first = target->n_segments > 0 ? target->segments[0] : "";
+
+        for (size_t i = 0;
+             str_eq(first, "metrics") && target->n_segments > 1 && i < ELEMENTS(pages); i++)
+                if (str_eq(pages[i] + strlen("metrics/"), target->segments[1]))
+                        return pages[i];
+        for (size_t i = 0; i < ELEMENTS(routes); i++)
+                if (str_eq(routes[i].segment, first))
+                        return routes[i].segment;
+        return "other";
+}
+
+static void count_begun(ServerRequest *rq, const char *method)
+{
+        static const char *const methods[] = { "GET", "POST", "PUT", "PATCH", "DELETE" };
+        static const char *const long_ones[] = { "exec", "attach", "portForward" };
+        const char **labels = rq->metric_labels;
+
+        labels[0] = "false";
+        labels[1] = "other";
+        labels[2] = metric_path(&rq->target);
+        labels[3] = "readwrite";
+        for (size_t i = 0; i < ELEMENTS(long_ones); i++)
+                if (str_eq(long_ones[i], labels[2]))
+                        labels[0] = "true";
+        for (size_t i = 0; i < ELEMENTS(methods); i++)
+                if (str_eq(methods[i], method))
+                        labels[1] = methods[i];
+        rq->began_us = time_monotonic_us();
+        metric_add(METRIC_HTTP_REQUESTS, 1, labels[0], labels[1], labels[2], labels[3]);
+        metric_add(METRIC_HTTP_INFLIGHT_REQUESTS, 1, labels[0], labels[1], labels[2], labels[3]);
+}
+
+static void count_ended(const ServerRequest *rq)
+{
+        const char *const *labels = rq->metric_labels;
+        double took = (double)(time_monotonic_us() - rq->began_us) / 1e6;
+
+        metric_add(METRIC_HTTP_INFLIGHT_REQUESTS, -1, labels[0], labels[1], labels[2], labels[3]);
+        metric_observe(METRIC_HTTP_REQUESTS_DURATION, took, labels[0], labels[1], labels[2],
+                       labels[3]);
+}
+
 /* --- a request --- */
 
 static void request_free(void *data)
 {
         ServerRequest *rq = data;
 
+        count_ended(rq);
         if (rq->free_data)
                 rq->free_data(rq->data);
         auth_check_free(rq->check);
@@ -259,6 +311,7 @@ void server_on_request(Exchange *exchange, void *data)
         rq->exchange = exchange;
         rq->route = find_route(&rq->target);
         s->n_requests++;
+        count_begun(rq, head->method);
         exchange_set_data(exchange, rq);
         exchange_on_end(exchange, request_free);
         action.verb = rq->route->always_create ? "create" : verb;

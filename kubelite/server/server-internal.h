@@ -45,6 +45,8 @@ struct ServerRequest {
         const Route *route;
         AuthCheck *check;
         AuthUser *user;
+        uint64_t began_us;
+        const char *metric_labels[4]; /* long_running, method, path, server_type; static */
         void *data;
         void (*free_data)(void *data);
 };

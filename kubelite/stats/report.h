@@ -90,4 +90,23 @@ typedef struct StatsReport {
 /* GET /stats/summary. */
 void stats_write_summary(const StatsReport *report, bool only_cpu_and_memory, JsonWriter *w);
 
+/* GET /metrics/resource. */
+void stats_write_resource(const StatsReport *report, Buf *to);
+
+/* What does not change while the machine runs. */
+typedef struct StatsMachine {
+        const char *boot_id, *machine_id, *system_uuid, *kernel_version, *os_image;
+        int64_t cpus;
+        uint64_t cores, sockets; /* 0: the processors do not tell */
+        const char *root_device;
+} StatsMachine;
+
+/* GET /metrics/cadvisor. */
+void stats_write_cadvisor(const StatsReport *report, const StatsMachine *machine, Buf *to);
+
+/* Of the text of /proc/cpuinfo. */
+void stats_count_cores(const char *cpuinfo, uint64_t *ret_cores, uint64_t *ret_sockets);
+/* What is mounted where a path is, from the text of /proc/self/mountinfo; "none". */
+void stats_find_device(const char *mountinfo, const char *path, char *ret, size_t size);
+
 #endif

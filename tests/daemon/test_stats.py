@@ -2,6 +2,9 @@
 """Statistics and metrics of a standalone node: the fields and names that upstream's serves (recordings/figures.yaml),
 and figures that fit what containers do."""
 
+import os
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -164,3 +167,165 @@ def test_summary_of_what_comes_and_goes(stats_node):
     assert client.request("POST", "/stats/summary")[0] == 405
     headers = client.request("GET", "/stats/summary")[1]
     assert headers["Content-Type"] == "application/json"
+
+
+# -- metrics ------------------------------------------------------------------------------------------------------------------
+
+PAGES = {"/metrics/resource": "resource", "/metrics/cadvisor": "cadvisor", "/metrics/probes": "probes", "/metrics": "metrics"}
+# Of the recorded ones. Constants upstream: never measured there either, or of hardware that these machines have not.
+NO_CADVISOR = {
+    "container_cpu_load_average_10s", "container_cpu_load_d_average_10s", "container_tasks_state", "container_health_state",
+    "container_fs_io_current", "container_fs_io_time_seconds_total", "container_fs_io_time_weighted_seconds_total",
+    "container_fs_read_seconds_total", "container_fs_reads_merged_total", "container_fs_reads_total",
+    "container_fs_sector_reads_total", "container_fs_sector_writes_total", "container_fs_write_seconds_total",
+    "container_fs_writes_merged_total", "container_fs_writes_total",
+    "machine_cpu_books", "machine_cpu_drawers", "machine_nvm_avg_power_budget_watts", "machine_nvm_capacity",
+    # A look at every descriptor of every process at each scrape.
+    "container_file_descriptors", "container_sockets",
+}
+# Families of /metrics that stand for a part that kubelite does not have, or has in another form.
+NO_METRICS = (
+    "kubelet_cgroup_manager", "kubelet_container_requested_resizes", "kubelet_cpu_manager", "kubelet_evented_pleg",
+    "kubelet_first_network_pod_start", "kubelet_graceful_shutdown", "kubelet_image_manager_ensure", "kubelet_image_volume",
+    "kubelet_imagemanager", "kubelet_memory_manager", "kubelet_metrics_provider", "kubelet_node_startup",
+    "kubelet_orphan_pod_cleaned_volumes", "kubelet_pleg", "kubelet_pod_in_progress_resizes", "kubelet_pod_resize",
+    "kubelet_pod_watch_events_dropped", "kubelet_started_user_namespaced_pods", "kubelet_terminated_containers",
+    "kubelet_topology_manager", "kubernetes_feature_enabled", "process_network", "rest_client_", "storage_operation",
+    "volume_operation",
+)
+# Of things that did not happen yet.
+NOT_YET = {"kubelet_admission_rejections_total", "kubelet_restarted_pods_total", "kubelet_image_pull_duration_seconds",
+           "kubelet_started_containers_errors_total", "kubelet_run_podsandbox_errors_total",
+           "kubelet_runtime_operations_errors_total", "kubelet_volume_metric_collection_duration_seconds",
+           "prober_probe_duration_seconds", "prober_probe_total"}
+
+
+class Page:
+    """An exposition, parsed strictly: samples by family, label sets, and what is wrong with it."""
+
+    SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: (\d+))?')
+    LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\.)*)"(,|$)')
+
+    def __init__(self, text):
+        self.text, self.types, self.samples = text, {}, {}
+        assert text.endswith("\n")
+        family = None
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                family = line.split(" ", 3)[2]
+                assert family not in self.types, f"{family} comes in two places"
+            elif line.startswith("# TYPE "):
+                _, _, name, self.types[family] = line.split(" ")
+                assert name == family
+            else:
+                self._add(family, line)
+
+    def _add(self, family, line):
+        name, labels, value, _ = self.SAMPLE.fullmatch(line).groups()
+        suffixes = ("_bucket", "_sum", "_count") if self.types[family] == "histogram" else ("",)
+        assert name in [family + s for s in suffixes], line
+        found, rest = {}, labels or ""
+        while rest:
+            match = self.LABEL.match(rest)
+            assert match, line
+            assert match.group(1) not in found, line
+            found[match.group(1)] = match.group(2)
+            rest = rest[match.end():]
+        key = (name, tuple(sorted(found.items())))
+        assert key not in self.samples, f"twice: {line}"
+        self.samples[key] = float(value)
+
+    def families(self):
+        """{name: (type, labels)} of families with samples."""
+        found = {}
+        for name, labels in self.samples:
+            for family in (name, *(name.removesuffix(s) for s in ("_bucket", "_sum", "_count"))):
+                if family in self.types:
+                    found.setdefault(family, (self.types[family], set()))[1].update(k for k, _ in labels if k != "le")
+                    break
+        return found
+
+    def get(self, name, /, **labels):
+        """Values of the samples that have these labels."""
+        wanted = set(labels.items())
+        return [v for (n, have), v in self.samples.items() if n == name and wanted <= set(have)]
+
+
+def page(node, path):
+    status, headers, body = node.kubelet(node.admin).request("GET", path)
+    assert status == 200 and headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Page(body.decode())
+
+
+def check_with_promtool(text):
+    """It must read all of it; what it has to say of names is for upstream, who chose them, but not of our own."""
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+    complaints = (done.stdout + done.stderr).splitlines()
+    assert done.returncode in (0, 3), complaints
+    assert [c for c in complaints if c.startswith("kubelite_") or "help" in c] == []
+
+
+def test_metrics_have_the_recorded_names_and_labels(stats_node):
+    start_pods(stats_node)
+    for path, kind in PAGES.items():
+        found = page(stats_node, path)
+        check_with_promtool(found.text)
+        families = found.families()
+        for name, recorded in RECORDED[kind].items():
+            if name in NO_CADVISOR | NOT_YET or (kind == "metrics" and name.startswith(NO_METRICS)):
+                continue
+            assert name in families, f"{path}: {name}"
+            if kind == "metrics":
+                assert families[name][0] == recorded, name
+            else:
+                assert [families[name][0], *sorted(families[name][1])] == recorded, name
+
+
+def test_metrics_fit_what_containers_do(stats_node):
+    start_pods(stats_node)
+    here = {"namespace": "default", "pod": "busy-n1"}
+    resource, cadvisor, own = (page(stats_node, p) for p in ("/metrics/resource", "/metrics/cadvisor", "/metrics"))
+
+    assert resource.get("container_cpu_usage_seconds_total", container="c", **here)[0] > 0.1
+    assert 24 * MIB < resource.get("container_memory_working_set_bytes", container="c", **here)[0] < 64 * MIB
+    assert resource.get("pod_cpu_usage_seconds_total", **here)[0] > 0.1
+    assert abs(resource.get("container_start_time_seconds", container="c", **here)[0] - time.time()) < 300
+    assert resource.get("node_cpu_usage_seconds_total")[0] > resource.get("pod_cpu_usage_seconds_total", **here)[0]
+    assert resource.get("resource_scrape_error") == [0]
+
+    (path,) = {dict(k)["id"] for n, k in cadvisor.samples if n == "container_memory_rss" and dict(k)["container"] == "c"}
+    assert re.fullmatch(r"/[^/]+/kubepods/burstable/pod[^/]+/[0-9a-f]{64}", path)
+    c = {"container": "c", "id": path, "image": IMAGE, "name": path.rsplit("/", 1)[1], **here}
+    assert cadvisor.get("container_cpu_usage_seconds_total", cpu="total", **c)[0] > 0.1
+    assert cadvisor.get("container_spec_memory_limit_bytes", **c) == [64 * MIB]
+    assert cadvisor.get("container_spec_cpu_quota", **c) == [50000]
+    assert cadvisor.get("container_cpu_cfs_periods_total", **c)[0] > 0
+    assert cadvisor.get("container_processes", **c)[0] >= 2
+    assert cadvisor.get("container_fs_usage_bytes", **c)[0] >= 3 * MIB
+    assert cadvisor.get("container_network_transmit_bytes_total", container="", interface="eth0", **here)[0] > 500
+    assert cadvisor.get("machine_cpu_cores")[0] == os.cpu_count()
+    ids = {dict(k).get("id") for _, k in cadvisor.samples} - {None}
+    assert "/" in ids and any(i.endswith("/kubepods/besteffort") for i in ids)
+
+    assert own.get("kubelet_running_pods") == [2]
+    assert own.get("kubelet_running_containers", container_state="running") == [3]
+    assert own.get("kubelet_desired_pods", static="true") == [2]
+    assert own.get("kubelet_working_pods", lifecycle="sync", config="desired", static="true") == [2]
+    assert own.get("kubelet_started_pods_total") == [2]
+    assert own.get("kubelet_started_containers_total", container_type="container") == [3]
+    assert own.get("kubelet_runtime_operations_total", operation_type="start_container") == [3]
+    assert own.get("kubelet_runtime_operations_duration_seconds_count", operation_type="run_podsandbox") == [2]
+    assert own.get("kubelet_pod_start_duration_seconds_count") == [2]
+    assert sum(own.get("kubelet_pod_start_sli_duration_seconds_count")) == 2
+    assert own.get("kubelet_pod_start_sli_duration_seconds_count", first_with_network="true") == [1]
+    assert own.get("kubelet_node_name", node="n1") == [1]
+    assert own.get("kubelet_container_log_filesystem_used_bytes", container="c", **here)[0] > 200_000
+    assert own.get("volume_manager_total_volumes", plugin_name="kubernetes.io/empty-dir",
+                   state="actual_state_of_world") == [2]
+    assert own.get("kubelet_http_requests_total", path="metrics/resource", method="GET", long_running="false",
+                   server_type="readwrite") == [1]
+    assert own.get("kubelet_http_requests_duration_seconds_count", path="metrics/cadvisor") == [1]
+    assert own.get("kubelet_http_inflight_requests", path="metrics") == [1]
+    assert own.get("process_open_fds")[0] > 10
+    assert abs(own.get("process_start_time_seconds")[0] - time.time()) < 300
+    assert stats_node.kubelet(stats_node.admin).request("GET", "/metrics/nothing")[0] == 404

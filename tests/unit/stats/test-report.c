@@ -148,6 +148,97 @@ static void test_summary(void **state)
         assert_non_null(strstr(buf_str(&text), "\"pods\":[]}"));
 }
 
+static void test_cores(void **state)
+{
+        static const char text[] = "processor\t: 0\nphysical id\t: 0\ncore id\t\t: 0\n\n"
+                                   "processor\t: 1\nphysical id\t: 0\ncore id\t\t: 0\n\n"
+                                   "processor\t: 2\nphysical id\t: 1\ncore id\t\t: 0\n\n"
+                                   "processor\t: 3\nphysical id\t: 1\ncore id\t\t: 1\n";
+        uint64_t cores, sockets;
+
+        stats_count_cores(text, &cores, &sockets);
+        assert_int_equal(cores, 3);
+        assert_int_equal(sockets, 2);
+        stats_count_cores("processor\t: 0\nBogoMIPS\t: 48.00\n", &cores, &sockets);
+        assert_int_equal(cores, 0);
+        assert_int_equal(sockets, 0);
+}
+
+static void test_devices(void **state)
+{
+        static const char text[] =
+                "21 1 98:0 / / rw,relatime shared:1 - ext4 /dev/root rw\n"
+                "36 21 98:1 / /var/lib rw,noatime master:1 - xfs /dev/vdb rw,attr2\n"
+                "37 36 0:9 / /var/lib/kubelet/pods rw - tmpfs none rw\n"
+                "38 21 0:9 / /var/libexec rw - tmpfs other rw\n"
+                "broken line\n";
+        char device[64];
+
+        stats_find_device(text, "/var/lib/kubelet", device, sizeof(device));
+        assert_string_equal(device, "/dev/vdb");
+        stats_find_device(text, "/srv", device, sizeof(device));
+        assert_string_equal(device, "/dev/root");
+        stats_find_device("", "/srv", device, sizeof(device));
+        assert_string_equal(device, "none");
+}
+
+static void test_resource_metrics(void **state)
+{
+        StatsPod pod;
+        StatsContainer c;
+        StatsVolume v;
+        StatsReport report = literal_report(&pod, &c, &v);
+        KL_AUTOBUF text = BUF_INIT;
+
+        stats_write_resource(&report, &text);
+        assert_non_null(strstr(
+                buf_str(&text),
+                "container_cpu_usage_seconds_total{container=\"c\\\"1\",namespace=\"default\","
+                "pod=\"p\"} 0.040002965 1795215872000\n"));
+        assert_non_null(strstr(buf_str(&text), "\npod_memory_working_set_bytes{namespace="
+                                               "\"default\",pod=\"p\"} 0\n"));
+        /* The node's group could not be read. */
+        assert_non_null(strstr(buf_str(&text), "\nresource_scrape_error 1\n"));
+        assert_null(strstr(buf_str(&text), "\nnode_cpu_usage_seconds_total "));
+        /* No limit of swap is no number. */
+        c.group.used.swap_limit_bytes = CGROUP_STATS_UNLIMITED;
+        buf_clear(&text);
+        stats_write_resource(&report, &text);
+        assert_null(strstr(buf_str(&text), "\ncontainer_swap_limit_bytes{"));
+}
+
+static void test_cadvisor_metrics(void **state)
+{
+        StatsMachine machine = { .boot_id = "b", .machine_id = "m", .cpus = 2, .root_device = "d" };
+        StatsInterface eth0 = { .name = "eth0", .rx_bytes = 5 };
+        StatsPod pod;
+        StatsContainer c;
+        StatsVolume v;
+        StatsReport report = literal_report(&pod, &c, &v);
+        KL_AUTOBUF text = BUF_INIT;
+
+        pod.group_path = "/kubepods/podu";
+        pod.network = (StatsNetwork){ .time_us = SECOND, .interfaces = &eth0, .n = 1 };
+        c.id = "id";
+        c.image = "image:1";
+        c.group_path = "/kubepods/podu/id";
+        report.node_fs.known = true;
+        stats_write_cadvisor(&report, &machine, &text);
+        assert_non_null(strstr(buf_str(&text),
+                               "container_memory_working_set_bytes{container=\"c\\\"1\",id=\"/"
+                               "kubepods/podu/id\",image=\"image:1\",name=\"id\",namespace="
+                               "\"default\",pod=\"p\"} 90 1795215872000\n"));
+        assert_non_null(strstr(buf_str(&text),
+                               "container_network_receive_bytes_total{container=\"\",id=\"/"
+                               "kubepods/podu\",image=\"\",name=\"\",namespace=\"default\","
+                               "pod=\"p\",interface=\"eth0\"} 5 1000\n"));
+        assert_non_null(strstr(buf_str(&text), "\nmachine_cpu_cores{boot_id=\"b\",machine_id="
+                                               "\"m\",system_uuid=\"\"} 2\n"));
+        /* Only what has a limit has periods of one. */
+        assert_null(strstr(buf_str(&text), "container_cpu_cfs_periods_total"));
+        assert_non_null(strstr(buf_str(&text), "\ncontainer_scrape_error 1\n"));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -155,6 +246,10 @@ int main(void)
                 cmocka_unit_test(test_interfaces),
                 cmocka_unit_test(test_more_interfaces_than_are_kept),
                 cmocka_unit_test(test_summary),
+                cmocka_unit_test(test_cores),
+                cmocka_unit_test(test_devices),
+                cmocka_unit_test(test_resource_metrics),
+                cmocka_unit_test(test_cadvisor_metrics),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
