@@ -339,9 +339,16 @@ static void on_version(ControlReply *reply, const Value *request, int fd, void *
 }
 
 static const ControlHandler handlers[] = {
-        { "pods", on_pods },       { "ps", on_ps },           { "images", on_images },
-        { "pull", on_pull },       { "import", on_import },   { "rmi", on_rmi },
-        { "inspect", on_inspect }, { "version", on_version }, { NULL, NULL },
+        { "pods", on_pods },
+        { "ps", on_ps },
+        { "images", on_images },
+        { "pull", on_pull },
+        { "import", on_import },
+        { "rmi", on_rmi },
+        { "inspect", on_inspect },
+        { "version", on_version },
+        { "stats", daemon_stats_command },
+        { NULL, NULL },
 };
 
 int daemon_control_start(Daemon *d, KlError **err)

@@ -97,6 +97,8 @@ int daemon_stats_start(Daemon *d, KlError **err);
 /* Put statistics and metrics behind the kubelet API. 0 or -ENOMEM. */
 int daemon_stats_serve(Daemon *d);
 int daemon_metrics_serve(Daemon *d);
+/* Of the local socket; data is the daemon. */
+void daemon_stats_command(ControlReply *reply, const Value *request, int fd, void *data);
 
 /* sd_notify(3) without its library: does nothing where no manager listens. */
 void daemon_notify(const char *state);

@@ -37,6 +37,7 @@ int cli_run_import(const CliCommand *command, int argc, char **argv);
 int cli_run_rmi(const CliCommand *command, int argc, char **argv);
 int cli_run_logs(const CliCommand *command, int argc, char **argv);
 int cli_run_inspect(const CliCommand *command, int argc, char **argv);
+int cli_run_stats(const CliCommand *command, int argc, char **argv);
 int cli_run_version(const CliCommand *command, int argc, char **argv);
 int cli_run_check(const CliCommand *command, int argc, char **argv);
 

@@ -25,6 +25,11 @@ const CliCommand cli_commands[] = {
           cli_run_logs },
         { "inspect", "NAME|ID", "Show all that is known of a pod, container or image",
           "An id may be cut short as long as it is the only one that begins so.", cli_run_inspect },
+        { "stats", "[POD]", "Show what running containers use",
+          "CPU is in thousandths of a processor, over the time since figures were last asked for, "
+          "or over one\nsecond. DISK is what the container wrote outside of volumes, at most a "
+          "minute ago.",
+          cli_run_stats },
         { "version", "", "Show the versions of this tool and of the daemon", NULL,
           cli_run_version },
         { "check", "", "Tell what this machine lacks to be a node, and what to do about it",

@@ -125,7 +125,6 @@ void worker_count_start(PodWorker *w, WorkContainer *c)
 
 void worker_count_start_error(const WorkContainer *c, const char *reason)
 {
-        metric_add(METRIC_STARTED_CONTAINERS, 1, kind_of(c));
         metric_add(METRIC_STARTED_CONTAINERS_ERRORS, 1, kind_of(c), reason);
 }
 

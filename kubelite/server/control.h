@@ -32,6 +32,10 @@
  *   rmi       {image, force: bool}; result {id, deleted: [tag or id…]}
  *   inspect   {name, namespace?} name or id (or its beginning) of a pod, container or image
  *             result: the object
+ *   stats     {namespace?, name?} of running pods; memory is the working set
+ *             [{name, namespace, uid, cpu_nano_cores?, cpu_core_nano_seconds,
+ *               memory_working_set_bytes, memory_limit_bytes?, pids, ephemeral_bytes?, containers:
+ *               [{name, id, the same but ephemeral_bytes, rootfs_bytes?, logs_bytes?}]}]
  *   version   {}; {version, kubernetes_version, node?, pid, started_at}
  *
  * Reasons that the tool acts on: NotFound, Ambiguous, InvalidRequest, Unavailable. Others are

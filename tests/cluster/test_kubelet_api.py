@@ -16,7 +16,8 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 # What who is let in gets for GET and POST. Nobody else gets anything of it.
 LET_IN = {
     "/healthz": (200, 405), "/pods": (200, 405), "/runningpods/": (200, 405), "/configz": (200, 405), "/logs/": (200, 405),
-    "/containerLogs/default/x/c": (404, 405), "/stats/summary": (200, 405), "/spec/": (404, 405), "/nothing": (404, 404),
+    "/containerLogs/default/x/c": (404, 405), "/stats/summary": (200, 405), "/metrics": (200, 405),
+    "/metrics/cadvisor": (200, 405), "/metrics/nothing": (404, 405), "/spec/": (404, 405), "/nothing": (404, 404),
     "/": (404, 404), "/debug/pprof/": (404, 404), "/checkpoint/default/x/c": (405, 405),
     "/exec/default/x/c?command=true": (400, 400), "/attach/default/x/c": (400, 400), "/portForward/default/x": (404, 404),
     "/run/default/x/c": (405, 404)}
@@ -188,6 +189,29 @@ def test_states_are_those_of_the_api(node, cluster, talker, namespace):
     assert mine[0]["metadata"]["uid"] == there["metadata"]["uid"]
     assert mine[0]["spec"]["containers"] == there["spec"]["containers"]
     assert mine[0]["status"]["podIP"] == there["status"]["podIP"]
+
+
+def test_metrics_with_and_without_the_right(node, cluster, talker, namespace, token):
+    """Through the API server's proxy, and directly as metrics-server and Prometheus do."""
+    through = f"/api/v1/nodes/{node.name}/proxy"
+    line = f'container_memory_working_set_bytes{{container="c",namespace="{namespace}",pod="p"}}'
+    assert line in text(cluster.admin, f"{through}/metrics/resource")[1]
+    assert "kubelet_running_pods" in text(cluster.admin, f"{through}/metrics")[1]
+    found = cluster.admin.get(f"{through}/stats/summary")
+    mine = [p for p in found["pods"] if p["podRef"]["namespace"] == namespace]
+    assert mine[0]["podRef"]["uid"] == cluster.admin.get(talker)["metadata"]["uid"]
+    assert mine[0]["volume"], "the service account's token"
+
+    scraper = plain(node, cluster, token("scraper", rule(["get"], "metrics")))
+    for page in ("/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes"):
+        assert status(scraper, page) == 200, page
+    assert line in text(scraper, "/metrics/resource")[1]
+    assert status(scraper, "/stats/summary") == status(scraper, "/pods") == 403
+    reader = plain(node, cluster, token("reader", rule(["get"], "stats")))
+    assert status(reader, "/stats/summary") == 200
+    assert status(reader, "/metrics") == status(reader, "/metrics/resource") == 403
+    requests = [v for v in text(scraper, "/metrics")[1].splitlines() if v.startswith("rest_client_requests_total{")]
+    assert any('code="201"' in v and 'method="POST"' in v for v in requests)
 
 
 @pytest.mark.last

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from support import images
+from support.pki import Authority
 from support.vm import Vm
 from support.wait import eventually
 
@@ -27,6 +28,10 @@ def pod(name, command, **more):
 
 WEB = pod("web", "mkdir -p /www; echo hello >/www/index.html; exec httpd -f -p 8080 -h /www",
           resources={"requests": {"memory": "8Mi"}, "limits": {"memory": "32Mi", "cpu": "500m"}})
+
+
+CLIENTS = yaml.safe_dump({"authentication": {"x509": {"clientCAFile": "/root/ca.crt"}, "webhook": {"enabled": False}},
+                          "authorization": {"mode": "AlwaysAllow"}})
 
 
 class Machine:
@@ -77,11 +82,15 @@ def machine(installed, apparmor_parser, tmp_path_factory):
     many = tmp_path_factory.mktemp("images") / "layers.tar"
     layers = [images.Layer().file(f"layer/{i}", f"{i}\n") for i in range(LAYERS)]
     images.busybox().with_(layers=layers).write_oci_archive(many, ["localhost/layers:1"])
-    payload = {"usr/local": installed / "usr/local", "usr/sbin/apparmor_parser": apparmor_parser, "root/busybox.tar": archive, "root/layers.tar": many}
+    authority = Authority(tmp_path_factory.mktemp("pki"), "clients")
+    admin = authority.issue("admin")
+    pki = {"root/ca.crt": authority.cert_path, "root/admin.crt": admin.cert, "root/admin.key": admin.key}
+    payload = {**pki, "usr/local": installed / "usr/local", "usr/sbin/apparmor_parser": apparmor_parser, "root/busybox.tar": archive, "root/layers.tar": many}
     with Vm(payload=payload) as vm:
         vm.run("mkdir -p /etc/cni/net.d /etc/kubelite/manifests"
                " && cp /usr/local/share/doc/kubelite/10-kubelite.conflist /etc/cni/net.d"
                " && cp /usr/local/share/doc/kubelite/kubelet-config.yaml /etc/kubelite/config.yaml"
+               f" && echo '{CLIENTS}' >>/etc/kubelite/config.yaml"
                " && echo KUBELITE_ARGS=--config=/etc/kubelite/config.yaml >/etc/default/kubelite"
                " && systemctl daemon-reload && systemctl enable --now kubelite")
         machine = Machine(vm)
@@ -114,6 +123,27 @@ def test_groups_of_pods_are_beneath_the_delegated_unit(machine):
     assert machine.run(f"cat {directory}/../cgroup.procs {UNIT}/cgroup.procs").output == ""
     daemon = machine.run(f"cat /proc/{machine.main_pid()}/cgroup").output.strip()
     assert daemon == "0::/system.slice/kubelite.service"
+
+
+def test_summary_of_cgroup_v2(machine):
+    """Figures of groups with their pressure, and the daemon's own group among the system's."""
+    curl = "curl -sSk --cert /root/admin.crt --key /root/admin.key https://127.0.0.1:10250/stats/summary"
+    machine.run(curl)
+    found = json.loads(machine.run(f"sleep 0.2; {curl}").output)
+    pod = next(p for p in found["pods"] if p["podRef"]["name"] == "web-vm")
+    container = pod["containers"][0]
+    memory = container["memory"]
+    assert 0 < memory["workingSetBytes"] <= memory["usageBytes"]
+    assert memory["availableBytes"] + memory["workingSetBytes"] == 32 << 20
+    assert container["cpu"]["usageCoreNanoSeconds"] > 1_000_000 and "usageNanoCores" in container["cpu"]
+    for what in ("cpu", "memory", "io"):
+        assert set(container[what]["psi"]) == {"some", "full"}, "Debian's kernel has pressure"
+    assert container["rootfs"]["usedBytes"] > 0 and pod["network"]["name"] == "eth0"
+    system = {c["name"]: c for c in found["node"]["systemContainers"]}
+    assert set(system) == {"kubelet", "pods"}
+    assert 0 < system["kubelet"]["memory"]["workingSetBytes"] < 64 << 20
+    node = found["node"]["memory"]
+    assert node["workingSetBytes"] > system["pods"]["memory"]["workingSetBytes"] and node["availableBytes"] > 0
 
 
 def test_values_of_groups(machine):

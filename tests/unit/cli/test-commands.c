@@ -131,12 +131,31 @@ static void on_version(ControlReply *reply, const Value *request, int fd, void *
         answer(reply, "{\"version\":\"9.9\",\"kubernetes_version\":\"v1.36.0\",\"pid\":1}");
 }
 
+/* The first reading has no rate. */
+static void on_stats(ControlReply *reply, const Value *request, int fd, void *data)
+{
+        static int n_asked;
+
+        if (value_get_str(request, "name") && strcmp(value_get_str(request, "name"), "web") != 0)
+                answer(reply, "[]");
+        else if (n_asked++ == 0)
+                answer(reply, "[{\"name\":\"web\",\"containers\":[]}]");
+        else
+                answer(reply,
+                       "[{\"name\":\"web\",\"namespace\":\"default\",\"cpu_nano_cores\":9,"
+                       "\"containers\":[{\"name\":\"c\",\"cpu_nano_cores\":249600000,"
+                       "\"memory_working_set_bytes\":31457280,\"memory_limit_bytes\":67108864,"
+                       "\"rootfs_bytes\":3145728},{\"name\":\"idle\",\"cpu_nano_cores\":0}]}]");
+}
+
 static void serve(const char *dir, int ready)
 {
         static const ControlHandler handlers[] = {
-                { "pods", on_pods },       { "ps", on_ps },           { "images", on_images },
-                { "pull", on_pull },       { "import", on_import },   { "rmi", on_rmi },
-                { "inspect", on_inspect }, { "version", on_version }, { NULL, NULL },
+                { "pods", on_pods },       { "ps", on_ps },
+                { "images", on_images },   { "pull", on_pull },
+                { "import", on_import },   { "rmi", on_rmi },
+                { "inspect", on_inspect }, { "version", on_version },
+                { "stats", on_stats },     { NULL, NULL },
         };
         KL_AUTOFREE char *path = str_format("%s/kubelite.sock", dir);
         Loop *loop;
@@ -388,11 +407,28 @@ static void test_usage(void **state)
         assert_int_equal(run(n, "help"), 0);
 }
 
+static void test_stats(void **state)
+{
+        Node *n = *state;
+
+        assert_int_equal(run(n, "stats web"), 0);
+        assert_has(n->out, "NAMESPACE");
+        assert_has(n->out, "250m");
+        assert_has(n->out, "31.5MB");
+        assert_has(n->out, "67.1MB");
+        assert_has(n->out, "3.1MB");
+        assert_has(n->out, "0m");
+        assert_int_equal(run(n, "stats web -o json"), 0);
+        assert_has(n->out, "\"cpu_nano_cores\":249600000");
+        assert_int_equal(run(n, "stats a b"), 2);
+}
+
 /* Every subcommand has a help that names its options. */
 static void test_help(void **state)
 {
-        static const char *const names[] = { "pods", "ps",   "images",  "pull",    "import",
-                                             "rmi",  "logs", "inspect", "version", "check" };
+        static const char *const names[] = { "pods",   "ps",      "images", "pull",
+                                             "import", "rmi",     "logs",   "inspect",
+                                             "stats",  "version", "check" };
         Node *n = *state;
 
         assert_int_equal(run(n, "help"), 0);
@@ -473,6 +509,7 @@ int main(void)
                 TEST(test_no_daemon),
                 TEST(test_frozen_daemon),
                 TEST(test_usage),
+                TEST(test_stats),
                 TEST(test_help),
                 TEST(test_check),
                 TEST(test_check_sees_another_kubelet),
