@@ -23,8 +23,9 @@
 #define STALL_TRIGGER "some 100000 1000000"
 #define DISK_WAIT_MS 20000
 #define DISK_FRESH_MS 5000
-/* Measuring trees may take this part of the time. */
+/* Measuring trees may take this part of the time; but each minute it is done (as upstream does). */
 #define TREES_SHARE 50
+#define TREES_LATEST_MS 60000
 #define GRACE_HARD_S 1 /* immediateEvictionGracePeriodSeconds */
 #define REASON "Evicted"
 
@@ -193,6 +194,11 @@ static void decide(Evictor *e)
 
 /* --- looking --- */
 
+static uint64_t trees_pause(uint64_t took_ms)
+{
+        return took_ms * TREES_SHARE < TREES_LATEST_MS ? took_ms * TREES_SHARE : TREES_LATEST_MS;
+}
+
 static void on_measured(DiskQuery *query, const DiskUsage *usages, size_t n, void *data)
 {
         Evictor *e = data;
@@ -201,7 +207,7 @@ static void on_measured(DiskQuery *query, const DiskUsage *usages, size_t n, voi
         e->query = NULL;
         evict_take_disks(e->report, usages, n);
         if (e->trees)
-                e->trees_due_ms = now + (now - e->looked_ms) * TREES_SHARE;
+                e->trees_due_ms = now + trees_pause(now - e->looked_ms);
         decide(e);
 }
 

@@ -28,7 +28,7 @@ def limits(storage):
     return {"limits": {"ephemeral-storage": storage}}
 
 
-def evicted(fake_api, p, timeout=90):
+def evicted(fake_api, p, timeout=150):
     """The status of a pod once it is evicted."""
     seen = fake_api.admin.wait_for(pods.path(p), lambda p: pods.phase(p) == "Failed", timeout)["status"]
     assert seen["reason"] == "Evicted"
