@@ -472,6 +472,7 @@ static int compile_into(const CompileInput *in, Compiled *out, KlError **err)
                 .stop_signal = in->container->lifecycle.stop_signal
                                        ? in->container->lifecycle.stop_signal
                                        : in->image->stop_signal,
+                .pid_target = in->pid_target,
                 .log_path =
                         compile_log_path(in->context, in->pod, c->name, in->attempt, out->arena),
                 .log_max_bytes = in->context->log_max_bytes,

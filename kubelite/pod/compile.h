@@ -19,6 +19,7 @@ typedef struct CompileInput {
         unsigned int attempt;
         char *const *pod_ips;
         const char *hostname;
+        const char *pid_target; /* id of the container whose pid namespace it enters, or NULL */
 } CompileInput;
 
 typedef struct Compiled {

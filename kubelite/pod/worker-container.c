@@ -308,6 +308,27 @@ void worker_container_refused(PodWorker *w, const char *id, const KlError *error
         start_failed(w, c, error);
 }
 
+/* The container whose processes an ephemeral one is to see; NULL: its own only. */
+static int find_target(PodWorker *w, const WorkContainer *c, const char **ret_id, KlError **err)
+{
+        const char *name = c->view.spec->target_container;
+        const WorkContainer *target;
+
+        *ret_id = NULL;
+        if (str_empty(name))
+                return 0;
+        target = worker_container(w, name);
+        if (!target || !target->view.current.id)
+                return kl_error(err, -ENOENT, "CreateContainerConfigError",
+                                "unable to find target container %s", name);
+        if (target->view.run != RUN_RUNNING)
+                return kl_error(err, -EINVAL, "CreateContainerError",
+                                "invalid target container: container \"%s\" is not running",
+                                target->view.current.id);
+        *ret_id = target->view.current.id;
+        return 0;
+}
+
 static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, KlError **err)
 {
         const Image *image = image_find(w->context->images, c->view.spec->image);
@@ -326,6 +347,7 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
         };
 
         random_hex(id, 32);
+        KL_TRY(find_target(w, c, &in.pid_target, err));
         KL_TRY(compile_container(&in, &compiled, err));
         KL_TRY(sandbox_start_container(w->sandbox, &compiled.spec, err));
         if (compiled.dns_cut)

@@ -93,6 +93,7 @@ static void copy_plain(ShimStart *start, const Document *document)
                 .stdin_open = document->stdin_open,
                 .stdin_once = document->stdin_once,
                 .stop_signal = document->stop_signal,
+                .pid_target = document->pid_target,
         };
 }
 

@@ -77,6 +77,7 @@ typedef struct Document {
         const char *log_path;
         int64_t log_max_bytes;
         uint32_t stop_signal;
+        const char *pid_target; /* id, or "" */
 } Document;
 
 /* -EINVAL with reason CreateContainerError or CreateContainerConfigError. */

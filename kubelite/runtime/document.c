@@ -488,6 +488,7 @@ static int set_process(Document *d, const ContainerSpec *spec, KlError **err)
         d->env = copy_list(d->arena, spec->env);
         d->cwd = arena_strdup(d->arena, str_empty(spec->cwd) ? "/" : spec->cwd);
         d->stop_signal = (uint32_t)signo;
+        d->pid_target = arena_strdup(d->arena, spec->pid_target ? spec->pid_target : "");
         d->tty = spec->tty;
         d->stdin_open = spec->stdin_open;
         d->stdin_once = spec->stdin_once;

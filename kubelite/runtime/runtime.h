@@ -330,6 +330,8 @@ typedef struct ContainerSpec {
         const char *log_path;    /* CRI log file; made 0640, with its directory */
         int64_t log_max_bytes;   /* rotated before it grows beyond this; 0: never */
         const char *stop_signal; /* "" or "SIGTERM", "TERM", "15" */
+        const char
+                *pid_target; /* id of a running container whose pid namespace it enters, or NULL */
 } ContainerSpec;
 
 /* -EINVAL with reason CreateContainerConfigError or CreateContainerError for a spec that cannot be

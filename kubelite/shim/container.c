@@ -383,9 +383,28 @@ typedef struct Birth {
         const ShimStart *start;
         Stdio stdio;
         int status[2];
+        pid_t pid_holder;
 } Birth;
 
-/* The pid namespace for the child: the shared one is entered by the shim for this one clone. */
+/* Whose pid namespace the container enters: the pod's init, the first process of the container that
+ * it names, or nobody (0). The shim has not reaped either, so neither pid can mean another. */
+static pid_t pid_holder(Shim *shim, const ShimStart *start, KlError **err)
+{
+        const Container *target;
+
+        if (shim->host_pid || shim->init_pid > 0)
+                return shim->init_pid;
+        if (str_empty(start->pid_target))
+                return 0;
+        target = container_find(shim, start->pid_target);
+        if (!target || target->state != SHIM_CONTAINER_RUNNING || target->pid <= 0)
+                return kl_error(err, -ESRCH, REASON,
+                                "invalid target container: container \"%s\" is not running",
+                                start->pid_target);
+        return target->pid;
+}
+
+/* The pid namespace for the child: another one's is entered by the shim for this one clone. */
 static pid_t fork_child(Shim *shim, const Birth *birth, uint64_t flags)
 {
         const ShimStart *start = birth->start;
@@ -397,8 +416,8 @@ static pid_t fork_child(Shim *shim, const Birth *birth, uint64_t flags)
 
         if (v2 && group < 0)
                 return -errno;
-        if (shim->init_pid > 0 && !shim->user_ns) {
-                init = sys_pidfd_open(shim->init_pid);
+        if (birth->pid_holder > 0 && !shim->user_ns) {
+                init = sys_pidfd_open(birth->pid_holder);
                 if (init < 0)
                         return init;
                 if (setns(init, CLONE_NEWPID) < 0)
@@ -415,7 +434,7 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
         uint64_t flags = 0;
         pid_t pid;
 
-        if (!shim->user_ns && !shim->host_pid && shim->init_pid == 0)
+        if (!shim->user_ns && !shim->host_pid && birth->pid_holder == 0)
                 flags |= CLONE_NEWPID;
         pid = fork_child(shim, birth, flags);
         if (pid == 0) {
@@ -423,6 +442,7 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
                                 .start = birth->start,
                                 .fds = fds,
                                 .n_fds = n_fds,
+                                .pid_holder = birth->pid_holder,
                                 .status_fd = birth->status[1],
                                 .args = birth->start->args,
                                 .cwd = birth->start->cwd,
@@ -484,10 +504,13 @@ static int take_log(Container *c, const ShimStart *start, const int *fds)
         return 0;
 }
 
-static int start_container(Shim *shim, Container *c, const ShimStart *start, const int *fds,
-                           size_t n_fds)
+static int start_container(Shim *shim, Container *c, const ShimStart *start, pid_t holder,
+                           const int *fds, size_t n_fds)
 {
-        Birth birth = { .start = start, .stdio = { { -1, -1, -1 } }, .status = { -1, -1 } };
+        Birth birth = { .start = start,
+                        .stdio = { { -1, -1, -1 } },
+                        .status = { -1, -1 },
+                        .pid_holder = holder };
         char path[sizeof(SHIM_CONTAINERS_NAME) + SHIM_ID_SIZE + 16];
         int r = path_in_state(c, "", path, sizeof(path));
 
@@ -519,6 +542,7 @@ int container_start(Shim *shim, int spec_fd, const int *fds, size_t n_fds, KlErr
         ShimStart start;
         Container *c = NULL;
         Mapped mapped;
+        pid_t holder;
         int r;
 
         if (shim->sandbox_state != SHIM_SANDBOX_READY || shim->shutting_down) {
@@ -539,7 +563,10 @@ int container_start(Shim *shim, int spec_fd, const int *fds, size_t n_fds, KlErr
                 close(spec_fd);
                 return kl_error_errno(err, r, REASON, "read container spec");
         }
-        if (container_find(shim, start.id))
+        holder = pid_holder(shim, &start, err);
+        if (holder < 0)
+                r = holder;
+        else if (container_find(shim, start.id))
                 r = kl_error(err, -EEXIST, REASON, "there is a container '%s' already", start.id);
         else if (shim->n_containers >= CONTAINERS_MAX)
                 r = kl_error(err, -EMFILE, REASON, "more than %u containers", CONTAINERS_MAX);
@@ -548,7 +575,7 @@ int container_start(Shim *shim, int spec_fd, const int *fds, size_t n_fds, KlErr
         if (!c)
                 close(spec_fd);
         if (c) {
-                r = start_container(shim, c, &start, fds, n_fds);
+                r = start_container(shim, c, &start, holder, fds, n_fds);
                 if (r < 0) {
                         kl_error_errno(err, r, REASON, "start container");
                         container_free(shim, c);

@@ -479,6 +479,8 @@ static int start_field(const Field *field, size_t n_fds, ShimStart *s)
                 return get_fd(field, n_fds, &s->log_fd);
         case START_STOP_SIGNAL:
                 return get_u32(field, &s->stop_signal);
+        case START_PID_TARGET:
+                return get_str(field, &s->pid_target);
         case START_LOG_DIR_FD:
                 return get_fd(field, n_fds, &s->log_dir_fd);
         case START_LOG_NAME:

@@ -195,6 +195,8 @@ int shim_start_encode(const ShimStart *start, Buf *buf, RecordFds *fds)
         put_u64(buf, START_STDIN_ONCE, start->stdin_once);
         put_fd(buf, START_LOG_FD, start->log_fd, fds);
         put_u64(buf, START_STOP_SIGNAL, start->stop_signal);
+        if (!str_empty(start->pid_target))
+                put_str(buf, START_PID_TARGET, start->pid_target);
         if (start->log_dir_fd >= 0) {
                 put_fd(buf, START_LOG_DIR_FD, start->log_dir_fd, fds);
                 put_str(buf, START_LOG_NAME, start->log_name);

@@ -65,6 +65,7 @@ enum StartTag {
         START_LOG_MAX_BYTES,
         START_APPARMOR,
         START_WRITABLE,
+        START_PID_TARGET,
         START_TAGS,
 };
 

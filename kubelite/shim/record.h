@@ -150,6 +150,8 @@ typedef struct ShimStart {
         bool tty, stdin_open, stdin_once;
         int log_fd;           /* the CRI log file, opened O_APPEND; -1: no log */
         uint32_t stop_signal; /* 0: SIGTERM */
+        /* Id of a running container whose pid namespace this one enters; "" or NULL: its own. */
+        const char *pid_target;
 
         /* Rotation: the log's directory, its name in it, and the size that it may reach. */
         int log_dir_fd;       /* -1: none */

@@ -173,8 +173,8 @@ _Noreturn static void finish_in_user_ns(Setup *setup)
         int r = 0;
 
         /* Only for children, and while the host's privileges may look at its undumpable init. */
-        if (setup->shim->init_pid > 0) {
-                KL_AUTOFD int pidfd = sys_pidfd_open(setup->shim->init_pid);
+        if (setup->pid_holder > 0) {
+                KL_AUTOFD int pidfd = sys_pidfd_open(setup->pid_holder);
 
                 r = pidfd < 0 ? pidfd : setns(pidfd, CLONE_NEWPID) < 0 ? -errno : 0;
                 if (r < 0)

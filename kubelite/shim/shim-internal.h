@@ -218,6 +218,7 @@ typedef struct Setup {
         const int *fds; /* that the spec refers to */
         size_t n_fds;
         int status_fd;
+        pid_t pid_holder;  /* a start: whose pid namespace it enters, or 0 */
         int stdio[3];      /* -1: /dev/null; with a tty all come from the pty */
         char *const *args; /* of the start or the exec */
         const char *cwd;

@@ -144,6 +144,50 @@ def _kill_shim(node, pod):
             return
 
 
+# -- ephemeral containers -------------------------------------------------------------------------------------------------
+
+
+def ephemeral(name, script, **more):
+    return box(name, script, imagePullPolicy="IfNotPresent", **more)
+
+
+def debug(node, pod, *containers):
+    """As `kubectl debug` does it, through the subresource."""
+    path = pods.path(pod) + "/ephemeralcontainers"
+    node.cluster.admin.patch(path, {"spec": {"ephemeralContainers": list(containers)}})
+
+
+def ephemeral_state(pod, name):
+    return next(iter((status(pod, name, "ephemeralContainerStatuses").get("state") or {}).items()), (None, {}))
+
+
+def logs(node, pod, container):
+    return node.cli("logs", pod["metadata"]["name"], container).stdout
+
+
+@pytest.mark.parametrize("users", [True, False], ids=["host users", "users of its own"])
+def test_ephemeral_containers(node, users):
+    """Added to a running pod; the target's processes are theirs to see; they run once and hold up nothing."""
+    api = node.cluster.admin
+    pod = pods.pod("debugged", box("c", "exec sleep 77777"), node=node.name, hostUsers=users)
+    first = pods.run(api, pod)
+    debug(node, pod, ephemeral("sees", "ps -o args; exit 3", targetContainerName="c"), ephemeral("alone", "ps -o args"),
+          ephemeral("none", "true", targetContainerName="nobody"))
+    seen = api.wait_for(pods.path(pod), lambda p: all(ephemeral_state(p, n)[0] == "terminated" for n in ("sees", "alone"))
+                        and ephemeral_state(p, "none")[1].get("reason") == "CreateContainerConfigError")
+    assert ephemeral_state(seen, "sees")[1]["exitCode"] == 3
+    assert ephemeral_state(seen, "none")[1]["message"] == "unable to find target container nobody"
+    assert "sleep 77777" in logs(node, pod, "sees") and "sleep 77777" not in logs(node, pod, "alone")
+    assert pods.ready(seen) and status(seen, "c") == status(first, "c")
+    node.kill9()
+    node.start()
+    debug(node, pod, ephemeral("after", "ps -o args", targetContainerName="c"))
+    seen = api.wait_for(pods.path(pod), lambda p: ephemeral_state(p, "after")[0] == "terminated")
+    assert "sleep 77777" in logs(node, pod, "after")
+    assert restarts(seen, "sees", "ephemeralContainerStatuses") == 0
+    pods.delete(api, pod)
+
+
 # -- restart rules --------------------------------------------------------------------------------------------------------
 
 
