@@ -9,118 +9,6 @@
 
 #define ID_MAX INT32_MAX
 
-int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found)
-{
-        Field ref;
-        int r;
-
-        *ret_found = true;
-        r = field_object(owner, "fieldRef", &ref, d->err);
-        if (r == 0)
-                return decode_name(d, &ref, "fieldPath", &ret->field_path);
-        if (r < 0)
-                return r;
-        r = field_object(owner, "resourceFieldRef", &ref, d->err);
-        if (r != 0) {
-                *ret_found = false;
-                return r < 0 ? r : 0;
-        }
-        KL_TRY(decode_name(d, &ref, "resource", &ret->resource));
-        KL_TRY(field_str(&ref, "containerName", d->arena, &ret->container, d->err));
-        return field_scalar(&ref, "divisor", d->arena, &ret->divisor, d->err);
-}
-
-static int decode_key_ref(const Decode *d, const Field *ref, EnvVar *env)
-{
-        KL_TRY(decode_name(d, ref, "name", &env->object));
-        KL_TRY(decode_name(d, ref, "key", &env->key));
-        return field_bool(ref, "optional", &env->optional, d->err);
-}
-
-static int decode_value_from(const Decode *d, const Field *from, EnvVar *env)
-{
-        bool found;
-        Field ref;
-        int r;
-
-        r = field_object(from, "configMapKeyRef", &ref, d->err);
-        if (r < 0)
-                return r;
-        if (r == 0) {
-                env->source = ENV_CONFIG_MAP;
-                return decode_key_ref(d, &ref, env);
-        }
-        r = field_object(from, "secretKeyRef", &ref, d->err);
-        if (r < 0)
-                return r;
-        if (r == 0) {
-                env->source = ENV_SECRET;
-                return decode_key_ref(d, &ref, env);
-        }
-        env->source = ENV_FIELD;
-        KL_TRY(decode_field_ref(d, from, &env->field, &found));
-        return found ? 0 : field_error(from, d->err, "has no source that is supported");
-}
-
-static int decode_env(const Decode *d, const Field *f, EnvVar *env)
-{
-        Field from;
-        int r;
-
-        KL_TRY(decode_name(d, f, "name", &env->name));
-        r = field_object(f, "valueFrom", &from, d->err);
-        if (r <= 0)
-                return r < 0 ? r : decode_value_from(d, &from, env);
-        env->value = arena_strdup(d->arena, "");
-        return field_scalar(f, "value", d->arena, &env->value, d->err);
-}
-
-static int decode_env_list(const Decode *d, const Field *container, Container *c)
-{
-        Field list;
-        size_t n;
-
-        KL_TRY(field_array(container, "env", POD_LIST_MAX, &list, &n, d->err));
-        c->env = ARENA_ARRAY(d->arena, n + 1, EnvVar);
-        if (!c->env)
-                return kl_error_oom(d->err);
-        for (size_t i = 0; i < n; i++) {
-                Field f = field_at(&list, i);
-
-                KL_TRY(decode_env(d, &f, &c->env[c->n_env++]));
-        }
-        return 0;
-}
-
-static int decode_env_from(const Decode *d, const Field *container, Container *c)
-{
-        Field list;
-        size_t n;
-
-        KL_TRY(field_array(container, "envFrom", POD_LIST_MAX, &list, &n, d->err));
-        c->env_from = ARENA_ARRAY(d->arena, n + 1, EnvFrom);
-        if (!c->env_from)
-                return kl_error_oom(d->err);
-        for (size_t i = 0; i < n; i++) {
-                EnvFrom *from = &c->env_from[c->n_env_from++];
-                Field f = field_at(&list, i), ref;
-                int r;
-
-                from->prefix = arena_strdup(d->arena, "");
-                KL_TRY(field_str(&f, "prefix", d->arena, &from->prefix, d->err));
-                r = field_object(&f, "configMapRef", &ref, d->err);
-                if (r > 0) {
-                        from->secret = true;
-                        r = field_object(&f, "secretRef", &ref, d->err);
-                }
-                if (r != 0)
-                        return r < 0 ? r : field_error(&f, d->err, "names no source");
-                KL_TRY(decode_name(d, &ref, "name", &from->object));
-                KL_TRY(field_bool(&ref, "optional", &from->optional, d->err));
-        }
-        return 0;
-}
-
 static int decode_port(const Decode *d, const Field *f, ContainerPort *port)
 {
         Field number = field_get(f, "containerPort"), protocol = field_get(f, "protocol");
@@ -383,8 +271,7 @@ static int decode_container(const Decode *d, const Field *f, const Pod *pod, Con
         KL_TRY(field_bool(f, "stdinOnce", &c->stdin_once, d->err));
         KL_TRY(field_bool(f, "tty", &c->tty, d->err));
         KL_TRY(decode_ports(d, f, c));
-        KL_TRY(decode_env_list(d, f, c));
-        KL_TRY(decode_env_from(d, f, c));
+        KL_TRY(decode_environment(d, f, c));
         KL_TRY(decode_mounts(d, f, pod, c));
         KL_TRY(decode_quantities(d, &resources, "requests", &c->resources.requests));
         KL_TRY(decode_quantities(d, &resources, "limits", &c->resources.limits));
@@ -441,6 +328,18 @@ static int decode_container_list(const Decode *d, const Field *spec, const char 
         return 0;
 }
 
+/* On the host's network a container's ports are the host's, as the API server fills them in. */
+static void default_host_ports(Pod *pod)
+{
+        for (size_t i = 0; pod->host_network && i < pod->n_containers; i++) {
+                Container *c = &pod->containers[i];
+
+                for (size_t p = 0; p < c->n_ports; p++)
+                        if (!c->ports[p].host_port)
+                                c->ports[p].host_port = c->ports[p].container_port;
+        }
+}
+
 int decode_containers(const Decode *d, const Field *spec, Pod *pod)
 {
         Field init = field_get(spec, "initContainers"), main = field_get(spec, "containers"),
@@ -457,6 +356,7 @@ int decode_containers(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(decode_container_list(d, spec, "containers", CONTAINER_MAIN, pod, &pod->n_main));
         KL_TRY(decode_container_list(d, spec, "ephemeralContainers", CONTAINER_EPHEMERAL, pod,
                                      &pod->n_ephemeral));
+        default_host_ports(pod);
         if (pod->n_main == 0)
                 return field_error(&main, d->err, "a pod needs at least one container");
         return 0;

@@ -12,6 +12,7 @@ typedef struct Decode {
 } Decode;
 
 int decode_containers(const Decode *d, const Field *spec, Pod *pod);
+int decode_environment(const Decode *d, const Field *container, Container *c);
 int decode_volumes(const Decode *d, const Field *spec, Pod *pod);
 int decode_placement(const Decode *d, const Field *spec, Pod *pod);
 /* The container's ports, kind and the pod's grace period are known by then. */
@@ -27,6 +28,9 @@ int decode_selinux(const Decode *d, const Field *security, bool *ret_given);
 /* Security settings that are none or do not go together. */
 int pod_check_security(const Field *spec, const Pod *pod, KlError **err);
 int decode_field_ref(const Decode *d, const Field *owner, FieldSelector *ret, bool *ret_found);
+/* What is well-formed and still makes no sense (pod-check.c): names, addresses, enumerations, host
+ * ports, and fields that exclude each other, as upstream's validation. */
+int pod_check_spec(const Field *spec, const Pod *pod, KlError **err);
 /* -1 stays where the member is absent. */
 int decode_tristate(const Decode *d, const Field *object, const char *key, int *ret);
 /* A member that must be there and not empty. */

@@ -336,6 +336,7 @@ static int decode_names(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(field_str(spec, "serviceAccount", d->arena, &pod->service_account, d->err));
         KL_TRY(field_str(spec, "serviceAccountName", d->arena, &pod->service_account, d->err));
         KL_TRY(field_str(spec, "hostname", d->arena, &pod->hostname, d->err));
+        KL_TRY(field_str(spec, "hostnameOverride", d->arena, &pod->hostname_override, d->err));
         KL_TRY(field_str(spec, "subdomain", d->arena, &pod->subdomain, d->err));
         KL_TRY(field_str(spec, "runtimeClassName", d->arena, &pod->runtime_class, d->err));
         KL_TRY(field_str(spec, "priorityClassName", d->arena, &pod->priority_class, d->err));
@@ -366,7 +367,7 @@ static int decode_host_modes(const Decode *d, const Field *spec, Pod *pod)
         KL_TRY(field_int(spec, "terminationGracePeriodSeconds", 0, INT64_MAX / 1000, &pod->grace_s,
                          d->err));
         pod->active_deadline_s = -1;
-        return field_int(spec, "activeDeadlineSeconds", 0, INT32_MAX, &pod->active_deadline_s,
+        return field_int(spec, "activeDeadlineSeconds", 1, INT32_MAX, &pod->active_deadline_s,
                          d->err);
 }
 
@@ -500,6 +501,7 @@ static int decode_root(const Decode *d, const Field *root, Pod *pod)
                 return field_error(&spec, d->err, "is required");
         KL_TRY(decode_spec(d, &spec, pod));
         KL_TRY(pod_check_security(&spec, pod, d->err));
+        KL_TRY(pod_check_spec(&spec, pod, d->err));
         KL_TRY(decode_hash(d, &spec, pod));
         KL_TRY(keep_json(d, root, pod));
         return decode_status(d, root, pod);

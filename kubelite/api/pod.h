@@ -79,6 +79,7 @@ typedef enum EnvSource {
         ENV_FIELD,
         ENV_CONFIG_MAP,
         ENV_SECRET,
+        ENV_FILE, /* KEP-3721 */
 } EnvSource;
 
 typedef struct EnvVar {
@@ -86,7 +87,8 @@ typedef struct EnvVar {
         EnvSource source;
         char *value;         /* ENV_VALUE; "" by default */
         FieldSelector field; /* ENV_FIELD */
-        char *object, *key;  /* config map or secret */
+        char *object, *key;  /* config map, secret, or the volume with the file */
+        char *path;          /* ENV_FILE: beneath the volume */
         bool optional;
 } EnvVar;
 
@@ -273,6 +275,7 @@ typedef struct Pod {
         int64_t deletion_grace_s; /* -1: none */
         /* spec */
         char *node_name, *service_account, *hostname, *subdomain, *scheduler_name;
+        char *hostname_override; /* KEP-4762 */
         RestartPolicy restart_policy;
         int64_t grace_s;           /* terminationGracePeriodSeconds */
         int64_t active_deadline_s; /* -1: none */
@@ -325,6 +328,9 @@ const Container *pod_container(const Pod *pod, const char *name);
 /* The container's own, by field or annotation, or else the pod's; type NULL: none. Borrowed. */
 AppArmorProfile pod_apparmor(const Pod *pod, const Container *container);
 const Volume *pod_volume(const Pod *pod, const char *name);
+
+/* Names that upstream accepts (relaxed validation, 1.30 and later): printable ASCII but '='. */
+bool env_name_is_valid(const char *name);
 
 /* CPU in milli, memory and others in units; -1 where not given. */
 int64_t resource_milli(const KeyValues *list, const char *name);

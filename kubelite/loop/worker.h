@@ -60,10 +60,11 @@ typedef struct WorkerSpec {
 
         const void *input; /* standard input, copied; NULL: /dev/null */
         size_t input_len;
-        int keep_fds[4];      /* given to the program as 3, 4, …; terminated by 0 (unset) or -1 */
-        const char *cwd;      /* NULL: / */
-        size_t out_max;       /* bytes of standard output to keep */
-        uint64_t deadline_ms; /* 0 is not allowed: everything ends */
+        int keep_fds[4]; /* given to a program as 3, 4, …, to a function from 4 on; terminated by 0
+                            (unset) or -1 */
+        const char *cwd;        /* NULL: / */
+        size_t out_max;         /* bytes of standard output to keep */
+        uint64_t deadline_ms;   /* 0 is not allowed: everything ends */
         uint64_t term_grace_ms; /* SIGTERM this long before SIGKILL; 0: SIGKILL at once */
         bool outlives_us;       /* no PDEATHSIG (CNI plugins) */
         bool own_group;         /* setsid; the deadline kills the process group */

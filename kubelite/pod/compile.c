@@ -71,7 +71,8 @@ static int add_pod_files(const CompileInput *in, Compiled *out, FileSpec *files,
         if (!str_empty(in->context->resolv_conf))
                 file_read(in->context->resolv_conf, HOST_FILE_MAX, &resolv, NULL);
         dns.host_resolv = resolv;
-        files_resolv_conf(in->pod, &dns, &out->dns_cut, &text);
+        dns.no_resolver = str_empty(in->context->resolv_conf);
+        files_resolv_conf(in->pod, &dns, &out->dns_notes, &text);
         files[0] = (FileSpec){ FILE_TEXT, arena_format(out->arena, "%s/resolv.conf", dir),
                                arena_strdup(out->arena, buf_str(&text)) };
         buf_clear(&text);
@@ -504,6 +505,7 @@ int compile_container(const CompileInput *in, Compiled *ret, KlError **err)
 
 void compiled_deinit(Compiled *compiled)
 {
+        dns_notes_deinit(&compiled->dns_notes);
         arena_free(compiled->arena);
         *compiled = (Compiled){ 0 };
 }

@@ -25,7 +25,7 @@ typedef struct CompileInput {
 typedef struct Compiled {
         Arena *arena;
         ContainerSpec spec;
-        bool dns_cut; /* resolv.conf could not take all */
+        DnsNotes dns_notes;
 } Compiled;
 
 /* Errors carry CreateContainerConfigError or CreateContainerError. */

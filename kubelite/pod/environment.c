@@ -9,6 +9,7 @@
 #include "pod/environment.h"
 
 #include "base/str.h"
+#include "pod/env-file.h"
 
 #define REASON "CreateContainerConfigError"
 
@@ -88,17 +89,6 @@ static int object_check(EnvBuild *b, ObjectKind kind, const char *name, bool opt
                         ref ? object_ref_message(ref) : "object not referenced");
 }
 
-/* Names that upstream accepts (relaxed validation, 1.30 and later): printable ASCII but '='. */
-static bool env_name_ok(const char *name)
-{
-        if (!*name)
-                return false;
-        for (; *name; name++)
-                if (*name < 0x20 || *name > 0x7e || *name == '=')
-                        return false;
-        return true;
-}
-
 static int add_env_from(EnvBuild *b, const EnvFrom *from)
 {
         const ObjectEntry *entries;
@@ -116,7 +106,7 @@ static int add_env_from(EnvBuild *b, const EnvFrom *from)
 
                 if (!name)
                         return kl_error_oom(b->err);
-                if (env_name_ok(name))
+                if (env_name_is_valid(name))
                         KL_TRY(env_put(b, name, entries[i].data, entries[i].len));
         }
         return 0;
@@ -142,6 +132,34 @@ static int add_key(EnvBuild *b, const EnvVar *var)
                         secret ? "Secret" : "ConfigMap", b->in->pod->namespace, var->object);
 }
 
+static int add_file_key(EnvBuild *b, const EnvVar *var)
+{
+        KL_AUTOFREE char *value = NULL;
+        const char *text;
+        int r = b->in->file(var->object, var->path, &text, b->in->lookup_data, b->err);
+
+        if (r > 0)
+                b->unread = true;
+        if (r != 0)
+                return r < 0 ? r : 0;
+        if (!text && var->optional)
+                return 0;
+        if (!text)
+                return kl_error(
+                        b->err, -ENOENT, REASON,
+                        "failed to open environment variable file \"%s/%s\": no such file or "
+                        "directory",
+                        var->object, var->path);
+        KL_TRY(env_file_find(text, var->key, &value, b->err));
+        if (value)
+                return env_put(b, var->name, value, strlen(value));
+        if (var->optional)
+                return 0;
+        return kl_error(b->err, -ENOENT, REASON,
+                        "environment variable key \"%s\" not found in file \"%s/%s\"", var->key,
+                        var->object, var->path);
+}
+
 static int add_env(EnvBuild *b, const EnvVar *var)
 {
         KL_AUTOFREE char *expanded = NULL;
@@ -165,6 +183,8 @@ static int add_env(EnvBuild *b, const EnvVar *var)
         case ENV_CONFIG_MAP:
         case ENV_SECRET:
                 return add_key(b, var);
+        case ENV_FILE:
+                return add_file_key(b, var);
         }
         return 0;
 }

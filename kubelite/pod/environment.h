@@ -19,12 +19,15 @@ typedef struct EnvInput {
         char *const *service_env; /* KEY=value of the cluster's services; the pod's own win */
         ObjectLookup lookup;
         void *lookup_data;
+        /* The text of a file in a volume of the pod; NULL: there is none. 1: not read yet. */
+        int (*file)(const char *volume, const char *path, const char **ret_text, void *data,
+                    KlError **err);
 } EnvInput;
 
 /*
- * KEY=value strings in their order. 1: a config map or secret has not been read yet, ask again when
- * it changes. -EINVAL with reason CreateContainerConfigError and upstream's text (`configmap "x"
- * not found`, `couldn't find key k in Secret ns/x`).
+ * KEY=value strings in their order. 1: a config map, secret or file has not been read yet, ask
+ * again when it was. -EINVAL with reason CreateContainerConfigError and upstream's text (`configmap
+ * "x" not found`, `couldn't find key k in Secret ns/x`).
  */
 int environment_build(const EnvInput *in, char ***ret, KlError **err);
 

@@ -105,51 +105,74 @@ static void resolv_config(Resolv *r, const Pod *pod)
                 resolv_set_option(r, &pod->dns_options.items[i]);
 }
 
-/* As many words as the limits allow. */
-static void add_words(Buf *to, const char *key, char *const *words, size_t max, size_t max_chars,
-                      bool *ret_cut)
+void dns_notes_deinit(DnsNotes *notes)
 {
-        size_t n = 0, chars = 0;
-
-        for (; words && words[n]; n++) {
-                chars += strlen(words[n]) + (n > 0);
-                if (n >= max || chars > max_chars) {
-                        *ret_cut = true;
-                        break;
-                }
-                buf_addf(to, "%s%s", n ? " " : key, words[n]);
-        }
-        if (n)
-                buf_add_char(to, '\n');
+        free(notes->searches);
+        free(notes->nameservers);
+        *notes = (DnsNotes){ 0 };
 }
 
-static void resolv_write(const Resolv *r, bool *ret_cut, Buf *to)
+/* glibc 2.28 ends programs over longer ones. */
+#define SEARCH_DOMAIN_MAX 253
+
+/* As many words as the limits allow; joined by blanks. True if that is not all of them. */
+static bool join_words(char *const *words, size_t max, size_t max_chars, size_t max_word, Buf *to)
 {
-        add_words(to, "search ", r->searches, DNS_SEARCHES_MAX, DNS_SEARCH_CHARS_MAX, ret_cut);
-        for (size_t i = 0; r->nameservers && r->nameservers[i]; i++) {
-                if (i >= DNS_NAMESERVERS_MAX) {
-                        *ret_cut = true;
-                        break;
+        bool cut = false;
+
+        for (size_t n = 0; words && *words; words++) {
+                size_t len = strlen(*words);
+
+                if (len > max_word) {
+                        cut = true;
+                        continue;
                 }
+                if (n >= max || to->len + len + (n > 0) > max_chars)
+                        return true;
+                buf_addf(to, "%s%s", n++ ? " " : "", *words);
+        }
+        return cut;
+}
+
+static void resolv_write(const Resolv *r, DnsNotes *notes, Buf *to)
+{
+        KL_AUTOBUF searches = BUF_INIT;
+        KL_AUTOBUF servers = BUF_INIT;
+        KL_AUTOBUF options = BUF_INIT;
+
+        if (join_words(r->searches, DNS_SEARCHES_MAX, DNS_SEARCH_CHARS_MAX, SEARCH_DOMAIN_MAX,
+                       &searches))
+                notes->searches = strdup(buf_str(&searches));
+        if (join_words(r->nameservers, DNS_NAMESERVERS_MAX, SIZE_MAX, SIZE_MAX, &servers))
+                notes->nameservers = strdup(buf_str(&servers));
+        join_words(r->options, SIZE_MAX, SIZE_MAX, SIZE_MAX, &options);
+        if (searches.len)
+                buf_addf(to, "search %s\n", buf_str(&searches));
+        for (size_t i = 0; r->nameservers && r->nameservers[i] && i < DNS_NAMESERVERS_MAX; i++)
                 buf_addf(to, "nameserver %s\n", r->nameservers[i]);
-        }
-        add_words(to, "options ", r->options, SIZE_MAX, SIZE_MAX, ret_cut);
+        if (options.len)
+                buf_addf(to, "options %s\n", buf_str(&options));
 }
 
-void files_resolv_conf(const Pod *pod, const DnsSettings *dns, bool *ret_cut, Buf *to)
+void files_resolv_conf(const Pod *pod, const DnsSettings *dns, DnsNotes *ret_notes, Buf *to)
 {
         __attribute__((cleanup(resolv_deinit))) Resolv r = { 0 };
         bool cluster = str_eq(pod->dns_policy, "ClusterFirstWithHostNet") ||
                        (str_eq(pod->dns_policy, "ClusterFirst") && !pod->host_network);
+        bool has_dns = dns->cluster_dns && dns->cluster_dns[0];
 
-        *ret_cut = false;
+        *ret_notes = (DnsNotes){ .missing_cluster_dns = cluster && !has_dns };
         if (!str_eq(pod->dns_policy, "None"))
                 resolv_parse(&r, dns->host_resolv);
-        /* Without a cluster DNS upstream falls back to the node's. */
-        if (cluster && dns->cluster_dns && dns->cluster_dns[0])
+        if (cluster && has_dns) {
                 resolv_cluster(&r, pod, dns);
+        } else if (dns->no_resolver && !str_eq(pod->dns_policy, "None")) {
+                /* Without servers a resolver asks the local one. */
+                add_unique(&r.nameservers, "127.0.0.1");
+                add_unique(&r.searches, ".");
+        }
         resolv_config(&r, pod);
-        resolv_write(&r, ret_cut, to);
+        resolv_write(&r, ret_notes, to);
 }
 
 static void add_aliases(const Pod *pod, Buf *to)
@@ -168,6 +191,11 @@ static void add_aliases(const Pod *pod, Buf *to)
 void files_hosts(const Pod *pod, const char *hostname, const char *domain, char *const *pod_ips,
                  const char *host_hosts, Buf *to)
 {
+        size_t short_len = strlen(hostname);
+
+        /* With setHostnameAsFQDN the domain is a part of the host name already. */
+        if (pod->set_hostname_as_fqdn && *domain)
+                short_len -= strlen(domain) + 1;
         if (pod->host_network) {
                 buf_add_str(to, "# Kubernetes-managed hosts file (host network).\n");
                 buf_add_str(to, host_hosts ? host_hosts : "");
@@ -183,7 +211,8 @@ void files_hosts(const Pod *pod, const char *hostname, const char *domain, char 
                         "fe00::2\tip6-allrouters\n");
         for (; pod_ips && *pod_ips; pod_ips++) {
                 if (*domain)
-                        buf_addf(to, "%s\t%s.%s\t%s\n", *pod_ips, hostname, domain, hostname);
+                        buf_addf(to, "%s\t%.*s.%s\t%.*s\n", *pod_ips, (int)short_len, hostname,
+                                 domain, (int)short_len, hostname);
                 else
                         buf_addf(to, "%s\t%s\n", *pod_ips, hostname);
         }
@@ -202,11 +231,14 @@ static char *hostname_cut(const char *name)
 int files_hostname(const Pod *pod, const char *cluster_domain, char **ret_hostname,
                    char **ret_domain, KlError **err)
 {
-        KL_AUTOFREE char *name = hostname_cut(str_empty(pod->hostname) ? pod->name : pod->hostname);
+        const char *wanted = pod->hostname_override     ? pod->hostname_override
+                             : str_empty(pod->hostname) ? pod->name
+                                                        : pod->hostname;
+        KL_AUTOFREE char *name = hostname_cut(wanted);
         KL_AUTOFREE char *domain = NULL;
         char *full;
 
-        if (str_empty(pod->subdomain))
+        if (str_empty(pod->subdomain) || pod->hostname_override)
                 domain = strdup("");
         else
                 domain = str_format("%s.%s.svc.%s", pod->subdomain, pod->namespace,

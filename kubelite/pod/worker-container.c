@@ -61,6 +61,7 @@ void worker_container_free(PodWorker *w, WorkContainer *c)
         worker_hooks_end(c);
         worker_probes_stop(c);
         free(c->hook_error);
+        worker_forget_env_files(c);
         release_image(w, c);
         run_record_clear(&c->view.current);
         run_record_clear(&c->view.last);
@@ -134,9 +135,22 @@ void worker_report_backoff(PodWorker *w, WorkContainer *c)
 
 /* --- start --- */
 
+typedef struct StartLookup {
+        PodWorker *worker;
+        WorkContainer *container;
+} StartLookup;
+
 static const ObjectRef *lookup_object(ObjectKind kind, const char *name, void *data)
 {
-        return worker_object(data, kind, name);
+        return worker_object(((const StartLookup *)data)->worker, kind, name);
+}
+
+static int lookup_file(const char *volume, const char *path, const char **ret_text, void *data,
+                       KlError **err)
+{
+        const StartLookup *lookup = data;
+
+        return worker_env_file(lookup->container, volume, path, ret_text, err);
 }
 
 /* A start that failed before the runtime was asked: shown as waiting, tried again. */
@@ -162,14 +176,28 @@ static void announce_image(PodWorker *w, WorkContainer *c)
                      c->view.spec->image);
 }
 
-static void report_dns_cut(PodWorker *w)
+/* pkg/kubelet/network/dns */
+static void report_dns(PodWorker *w, const DnsNotes *notes)
 {
-        if (w->dns_cut_reported)
+        if (w->dns_reported)
                 return;
-        w->dns_cut_reported = true;
-        worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
-                     "Nameserver or search limits were exceeded, some entries have been "
-                     "omitted");
+        w->dns_reported = true;
+        if (notes->nameservers)
+                worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
+                             "Nameserver limits were exceeded, some nameservers have been omitted, "
+                             "the applied nameserver line is: %s",
+                             notes->nameservers);
+        if (notes->searches)
+                worker_event(w, NULL, EVENT_WARNING, "DNSConfigForming",
+                             "Search Line limits were exceeded, some search paths have been "
+                             "omitted, the applied search line is: %s",
+                             notes->searches);
+        if (notes->missing_cluster_dns)
+                worker_event(w, NULL, EVENT_WARNING, "MissingClusterDNS",
+                             "pod: \"%s_%s(%s)\". kubelet does not have ClusterDNS IP configured "
+                             "and cannot create Pod using \"ClusterFirst\" policy. Falling back to "
+                             "\"Default\" policy.",
+                             w->pod->name, w->pod->namespace, w->pod->uid);
 }
 
 static void unlink_log(PodWorker *w, const WorkContainer *c, const char *id)
@@ -350,8 +378,7 @@ static int start_in_sandbox(PodWorker *w, WorkContainer *c, char *const *env, Kl
         KL_TRY(find_target(w, c, &in.pid_target, err));
         KL_TRY(compile_container(&in, &compiled, err));
         KL_TRY(sandbox_start_container(w->sandbox, &compiled.spec, err));
-        if (compiled.dns_cut)
-                report_dns_cut(w);
+        report_dns(w, &compiled.dns_notes);
         worker_count_start(w, c);
         hold_image(w, c, image);
         begin_run(w, c, id);
@@ -364,6 +391,7 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
 {
         const Image *image = image_find(w->context->images, c->view.spec->image);
         const Services *services = w->context->services;
+        StartLookup lookup = { w, c };
         KL_AUTOSTRV service_env = NULL;
         KL_AUTOSTRV env = NULL;
         KL_AUTOERR err = NULL;
@@ -372,10 +400,12 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
                 .container = c->view.spec,
                 .facts = &w->facts,
                 .lookup = lookup_object,
-                .lookup_data = w,
+                .lookup_data = &lookup,
+                .file = lookup_file,
         };
         int r;
 
+        worker_refresh_facts(w);
         if (!image) {
                 /* It went between the look and the start. */
                 c->image_state = IMAGE_UNKNOWN;
@@ -389,7 +419,8 @@ void worker_start_container(PodWorker *w, WorkContainer *c)
         in.service_env = service_env;
         r = environment_build(&in, &env, &err);
         if (r > 0)
-                return; /* an object is still being read; its arrival plans again */
+                return; /* something is still being read; its arrival plans again */
+        worker_forget_env_files(c);
         announce_image(w, c);
         if (r == 0)
                 r = start_in_sandbox(w, c, env, &err);

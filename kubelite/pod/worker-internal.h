@@ -13,6 +13,8 @@
 #define EVENT_WARNING "Warning"
 
 typedef struct ContainerProbe ContainerProbe;
+typedef struct EnvFiles EnvFiles;
+typedef struct EnvFile EnvFile;
 
 /* One container of the pod, over all its runs. */
 typedef struct WorkContainer {
@@ -49,6 +51,7 @@ typedef struct WorkContainer {
         int64_t crash_updated_us;
         bool config_error; /* what start_retry_ms waits for is a configuration */
         bool backoff_reported;
+        EnvFiles *env_files; /* read for the next start, or NULL */
         struct PodWorker *worker;
 
         /* of the current run */
@@ -97,7 +100,7 @@ struct PodWorker {
         CniCall *cni_call;
         char **pod_ips;
         bool no_network_reported;
-        bool dns_cut_reported;
+        bool dns_reported;
         Worker *log_remover;
 
         PodVolumes *volumes;
@@ -133,6 +136,7 @@ static inline bool worker_is_ending(const PodWorker *w)
 void worker_dirty(PodWorker *w, bool status);
 void worker_fill_plan(PodWorker *w, PlanInput *in, PlanContainer *containers);
 bool worker_is_complete(PodWorker *w);
+void worker_refresh_facts(PodWorker *w);
 
 /* Events on the pod, or on one of its containers (c may be NULL). */
 void worker_event(PodWorker *w, const WorkContainer *c, const char *type, const char *reason,
@@ -202,6 +206,13 @@ void worker_ensure_image(PodWorker *w, WorkContainer *c);
 void worker_cancel_pull(WorkContainer *c);
 /* Turns ErrImagePull into ImagePullBackOff after a moment; the time to look again, or 0. */
 uint64_t worker_image_backoff_due(PodWorker *w, WorkContainer *c, uint64_t now_ms);
+
+/* worker-env-file.c */
+/* The text of a file in a volume (borrowed; NULL: there is none), for the next start. 1: it is
+ * being read, which makes the worker dirty when it is done. */
+int worker_env_file(WorkContainer *c, const char *volume, const char *path, const char **ret_text,
+                    KlError **err);
+void worker_forget_env_files(WorkContainer *c);
 
 /* worker-termination.c */
 /* The termination message of a run that just ended, to be freed; NULL: none. Follows no link and

@@ -230,7 +230,7 @@ void worker_create_sandbox(PodWorker *w)
         free(w->sandbox_id);
         w->sandbox_id = strdup(id);
         w->no_network_reported = false;
-        w->dns_cut_reported = false;
+        w->dns_reported = false;
         r = arena && w->sandbox_id ? 0 : kl_error_oom(&err);
         if (r == 0 && !str_empty(w->pod->runtime_class))
                 r = kl_error(&err, -EOPNOTSUPP, NULL,
@@ -276,7 +276,7 @@ static void set_pod_ips(PodWorker *w, char *const *ips)
 {
         strv_free(w->pod_ips);
         w->pod_ips = strv_copy(ips);
-        w->facts.pod_ips = w->pod_ips;
+        worker_refresh_facts(w);
         if (w->volumes)
                 pod_volumes_update(w->volumes, w->pod, &w->facts);
 }

@@ -388,6 +388,7 @@ void pod_worker_update(PodWorker *w, Pod *pod)
         w->pod = pod;
         if (apply_containers(w, &err) < 0)
                 log_error(pod->name, "Update of the pod is incomplete: %s", kl_error_msg(err));
+        worker_refresh_facts(w);
         if (w->volumes)
                 pod_volumes_update(w->volumes, w->pod, &w->facts);
         worker_dirty(w, true);
@@ -414,7 +415,7 @@ int pod_worker_new(const PodContext *context, Pod *pod, const AdoptedSandbox *ad
         w->data = data;
         w->grace_s = -1;
         w->over_elsewhere = !adopted && pod_phase_is_terminal(pod->seen_phase);
-        w->facts = context->facts;
+        worker_refresh_facts(w);
         w->start_us = pod->seen_start_us ? pod->seen_start_us : time_realtime_us();
         w->turn = deferred_new(context->loop, on_turn, w);
         w->wake = timer_new(context->loop, on_wake, w);
@@ -523,7 +524,15 @@ void pod_worker_reject(PodWorker *w, const char *reason, const char *message)
 
 void pod_worker_poke(PodWorker *w)
 {
+        worker_refresh_facts(w);
         worker_dirty(w, true);
+}
+
+/* What the context says now; on the host's network the pod's addresses are the node's. */
+void worker_refresh_facts(PodWorker *w)
+{
+        w->facts = w->context->facts;
+        w->facts.pod_ips = w->pod->host_network ? w->context->host_ips : w->pod_ips;
 }
 
 /* --- rendering --- */

@@ -24,7 +24,7 @@ static void use_pod(const Pod *pod)
         KL_AUTOBUF text = BUF_INIT;
         PodStatus status;
         Admission admission;
-        bool cut;
+        DnsNotes notes;
 
         for (size_t i = 0; i < pod->n_containers; i++)
                 views[i].spec = &pod->containers[i];
@@ -32,7 +32,8 @@ static void use_pod(const Pod *pod)
         admission_deinit(&admission);
         assert(pod_status_render(&view, &status) == 0);
         pod_status_deinit(&status);
-        files_resolv_conf(pod, &dns, &cut, &text);
+        files_resolv_conf(pod, &dns, &notes, &text);
+        dns_notes_deinit(&notes);
         if (files_hostname(pod, "c.local", &hostname, &domain, NULL) == 0)
                 files_hosts(pod, hostname, domain, NULL, NULL, &text);
         assert(buf_error(&text) == 0);

@@ -149,6 +149,119 @@ static void test_errors(void **state)
         }
 }
 
+#define ENV(v) "  containers: [{name: c, image: x, env: [" v "]}]\n"
+#define PORTS(p) "  containers: [{name: c, image: x, ports: [" p "]}]\n"
+#define MOUNTS(m)                                                                                  \
+        "  containers: [{name: c, image: x, volumeMounts: [" m "]}]\n  volumes: [{name: v}]\n"
+#define E "spec.containers[0].env[0]"
+#define P "spec.containers[0].ports[0]"
+#define M "spec.containers[0].volumeMounts[0]"
+#define FROM(source)                                                                               \
+        ENV("{name: A, valueFrom: {" source "}}")                                                  \
+        "  volumes: [{name: v}, {name: h, hostPath: {path: /}}]\n"
+
+/* What upstream's API server refuses and a manifest file may still say. */
+static void test_what_makes_no_sense(void **state)
+{
+        static const struct {
+                const char *spec, *message;
+        } cases[] = {
+                { C "  hostname: a.b\n", "spec.hostname: 'a.b' is no DNS-1123 label" },
+                { C "  subdomain: A\n", "spec.subdomain: 'A' is no DNS-1123 label" },
+                { C "  hostnameOverride: '-'\n",
+                  "spec.hostnameOverride: '-' is no DNS-1123 subdomain of at most 64 characters" },
+                { C "  hostnameOverride: h\n  hostNetwork: true\n",
+                  "spec.hostnameOverride: Forbidden: may not be set when hostNetwork is true" },
+                { C "  hostnameOverride: h\n  setHostnameAsFQDN: true\n",
+                  "spec.hostnameOverride: Forbidden: may not be set when setHostnameAsFQDN is "
+                  "true" },
+                { C "  dnsPolicy: Cluster\n",
+                  "spec.dnsPolicy: Unsupported value: \"Cluster\": supported values: "
+                  "\"ClusterFirstWithHostNet\", \"ClusterFirst\", \"Default\", \"None\"" },
+                { C "  dnsPolicy: None\n",
+                  "spec.dnsConfig.nameservers: must provide at least one DNS nameserver when "
+                  "`dnsPolicy` is None" },
+                { C "  dnsConfig: {nameservers: [dns.example]}\n",
+                  "spec.dnsConfig.nameservers[0]: 'dns.example' is no IP address" },
+                { C "  dnsConfig: {searches: [ok_1.b., ., \"a\\nb\"]}\n",
+                  "spec.dnsConfig.searches[2]: 'a\nb' is no DNS-1123 subdomain" },
+                { C "  hostAliases: [{ip: 1.2.3, hostnames: [a]}]\n",
+                  "spec.hostAliases[0].ip: '1.2.3' is no IP address" },
+                { C "  hostAliases: [{ip: '::1', hostnames: [a, \"b\\tc\"]}]\n",
+                  "spec.hostAliases[0].hostnames[1]: 'b\tc' is no DNS-1123 subdomain" },
+                { C "  activeDeadlineSeconds: 0\n",
+                  "spec.activeDeadlineSeconds: 0 is not in 1-2147483647" },
+                { ENV("{name: A=B}"),
+                  E ".name: a valid environment variable name must consist only of printable ASCII "
+                    "characters other than '='" },
+                { ENV("{name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}"),
+                  E ".valueFrom: may not be specified when `value` is not empty" },
+                { FROM("fieldRef: {fieldPath: metadata.name}, secretKeyRef: {name: s, key: k}"),
+                  E ".valueFrom: may not have more than one field specified at a time" },
+                { FROM("fieldRef: {fieldPath: metadata.labels}"),
+                  E ".valueFrom.fieldRef.fieldPath: Unsupported value: \"metadata.labels\"" },
+                { FROM("resourceFieldRef: {resource: limits.gpu}"),
+                  E ".valueFrom.resourceFieldRef.resource: Unsupported value: \"limits.gpu\"" },
+                { FROM("resourceFieldRef: {resource: limits.cpu, containerName: d}"),
+                  E ".valueFrom.resourceFieldRef.containerName: there is no container 'd'" },
+                { FROM("fileKeyRef: {volumeName: w, path: p, key: K}"),
+                  E ".valueFrom.fileKeyRef.volumeName: there is no volume 'w'" },
+                { FROM("fileKeyRef: {volumeName: h, path: p, key: K}"),
+                  E ".valueFrom.fileKeyRef.volumeName: 'h' is no emptyDir" },
+                { FROM("fileKeyRef: {volumeName: v, path: /p, key: K}"),
+                  E ".valueFrom.fileKeyRef.path: must be a relative path" },
+                { FROM("fileKeyRef: {volumeName: v, path: a/../../p, key: K}"),
+                  E ".valueFrom.fileKeyRef.path: must not contain '..'" },
+                { PORTS("{containerPort: 80, name: UPPER}"),
+                  P ".name: 'UPPER' is no port name: at most 15 of a-z, 0-9 and single '-', and a "
+                    "letter among them" },
+                { PORTS("{containerPort: 80, name: a}, {containerPort: 81, name: a}"),
+                  "spec.containers[0].ports[1].name: Duplicate value: \"a\"" },
+                { PORTS("{containerPort: 80, hostIP: here}"),
+                  P ".hostIP: 'here' is no IP address" },
+                { PORTS("{containerPort: 80, hostPort: 81}") "  hostNetwork: true\n",
+                  P ".hostPort: must match `containerPort` when `hostNetwork` is true" },
+                { PORTS("{containerPort: 1, hostPort: 9}, {containerPort: 2, hostPort: 9}"),
+                  "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//9\"" },
+                { MOUNTS("{name: v, mountPath: /a}, {name: v, mountPath: /a}"),
+                  "spec.containers[0].volumeMounts[1].mountPath: must be unique" },
+                { MOUNTS("{name: v, mountPath: /a, mountPropagation: Both}"),
+                  M ".mountPropagation: Unsupported value: \"Both\": supported values: "
+                    "\"Bidirectional\", \"HostToContainer\", \"None\"" },
+                { MOUNTS("{name: v, mountPath: /a, recursiveReadOnly: Enabled}"),
+                  M ".recursiveReadOnly: may only be specified when readOnly is true" },
+                { MOUNTS("{name: v, mountPath: /a, subPath: a, subPathExpr: b}"),
+                  M ".subPathExpr: subPathExpr and subPath are mutually exclusive" },
+                { MOUNTS("{name: v, mountPath: /a, subPath: ../x}"),
+                  M ".subPath: must not contain '..'" },
+                { "  containers: [{name: c, image: x, terminationMessagePolicy: Log}]\n",
+                  "spec.containers[0].terminationMessagePolicy: Unsupported value: \"Log\": "
+                  "supported "
+                  "values: \"FallbackToLogsOnError\", \"File\"" },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTOFREE char *yaml = str_format(HEAD "%s", cases[i].spec);
+                KL_AUTO(value_free) Value *v = NULL;
+                KL_AUTOERR err = NULL;
+                Pod *pod = NULL;
+
+                assert_int_equal(yaml_read(yaml, strlen(yaml), &v, NULL), 0);
+                if (pod_decode(v, &pod, &err) == 0)
+                        fail_msg("accepted: %s", cases[i].spec);
+                assert_string_equal(kl_error_msg(err), cases[i].message);
+        }
+}
+
+static void test_host_network_ports(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(
+                HEAD PORTS("{containerPort: 80}, {containerPort: 81}") "  hostNetwork: true\n");
+
+        assert_int_equal(pod->containers[0].ports[0].host_port, 80);
+        assert_int_equal(pod->containers[0].ports[1].host_port, 81);
+}
+
 static void test_too_many_containers(void **state)
 {
         KL_AUTOBUF yaml = BUF_INIT;
@@ -195,6 +308,8 @@ int main(void)
                 cmocka_unit_test(test_kinds_of_containers),
                 cmocka_unit_test(test_restart_rules),
                 cmocka_unit_test(test_errors),
+                cmocka_unit_test(test_what_makes_no_sense),
+                cmocka_unit_test(test_host_network_ports),
                 cmocka_unit_test(test_too_many_containers),
                 cmocka_unit_test(test_unsupported_volume_still_decodes),
                 cmocka_unit_test(test_hash),

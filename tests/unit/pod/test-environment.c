@@ -105,12 +105,66 @@ static void test_missing_object(void **state)
         assert_string_equal(kl_error_reason(err, ""), "CreateContainerConfigError");
 }
 
+static int file(const char *volume, const char *path, const char **ret_text, void *data,
+                KlError **err)
+{
+        *ret_text = strcmp(path, "none") == 0 ? NULL : "A='1'\nB='$(A)'\n";
+        return strcmp(path, "later") == 0;
+}
+
+/* Values of files are not expanded themselves, and may be referred to. */
+static void test_env_files(void **state)
+{
+        static const struct {
+                const char *ref, *expected; /* NULL: an error, "": not yet */
+        } cases[] = {
+                { "path: f, key: B", "V=$(A) W=<$(A)>" },
+                { "path: later, key: B", "" },
+                { "path: none, key: B, optional: true", "W=<$(V)>" },
+                { "path: f, key: C, optional: true", "W=<$(V)>" },
+                { "path: none, key: B", NULL },
+                { "path: f, key: C", NULL },
+        };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                KL_AUTOFREE char *yaml = str_format(
+                        POD_HEAD "spec:\n  containers:\n  - name: c\n    image: x:1\n    env:\n"
+                                 "    - {name: V, valueFrom: {fileKeyRef: {volumeName: v, %s}}}\n"
+                                 "    - {name: W, value: <$(V)>}\n"
+                                 "  volumes: [{name: v}]\n",
+                        cases[i].ref);
+                KL_AUTO(pod_free) Pod *pod = pod_literal(yaml);
+                EnvInput in = { .pod = pod,
+                                .container = pod->containers,
+                                .facts = &(PodFacts){ 0 },
+                                .lookup = nothing,
+                                .file = file };
+                KL_AUTOSTRV env = NULL;
+                KL_AUTOERR err = NULL;
+                int r = environment_build(&in, &env, &err);
+
+                if (!cases[i].expected) {
+                        assert_int_equal(r, -ENOENT);
+                        assert_string_equal(kl_error_reason(err, ""), "CreateContainerConfigError");
+                } else if (!*cases[i].expected) {
+                        assert_int_equal(r, 1);
+                } else {
+                        KL_AUTOBUF text = BUF_INIT;
+
+                        assert_int_equal(r, 0);
+                        for (size_t k = 0; env[k]; k++)
+                                buf_addf(&text, "%s%s", k ? " " : "", env[k]);
+                        assert_string_equal(buf_str(&text), cases[i].expected);
+                }
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_expansion),      cmocka_unit_test(test_strict_expansion),
-                cmocka_unit_test(test_build_order),    cmocka_unit_test(test_image_below_the_pod),
-                cmocka_unit_test(test_missing_object),
+                cmocka_unit_test(test_expansion),           cmocka_unit_test(test_strict_expansion),
+                cmocka_unit_test(test_build_order),         cmocka_unit_test(test_env_files),
+                cmocka_unit_test(test_image_below_the_pod), cmocka_unit_test(test_missing_object),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@ static const char host_resolv[] =
         "# c\nnameserver 9.9.9.9\nnameserver 8.8.8.8\nsearch corp.example\n"
         "options timeout:1\n";
 
-static char *resolv(const char *spec, bool *cut)
+static char *resolv(const char *spec, DnsNotes *notes)
 {
         KL_AUTOFREE char *yaml = str_format(POD_HEAD "spec:\n" CONTAINERS "%s", spec);
         KL_AUTO(pod_free) Pod *pod = pod_literal(yaml);
@@ -23,7 +23,7 @@ static char *resolv(const char *spec, bool *cut)
                                  .host_resolv = host_resolv };
         Buf text = BUF_INIT;
 
-        files_resolv_conf(pod, &settings, cut, &text);
+        files_resolv_conf(pod, &settings, notes, &text);
         return buf_steal(&text);
 }
 
@@ -52,23 +52,72 @@ static void test_policies(void **state)
         };
 
         for (size_t i = 0; i < ELEMENTS(cases); i++) {
-                bool cut;
-                KL_AUTOFREE char *text = resolv(cases[i].spec, &cut);
+                DnsNotes notes;
+                KL_AUTOFREE char *text = resolv(cases[i].spec, &notes);
 
                 assert_string_equal(text, cases[i].expected);
-                assert_false(cut);
+                assert_null(notes.searches);
+                assert_null(notes.nameservers);
+                assert_false(notes.missing_cluster_dns);
         }
 }
 
 static void test_limits(void **state)
 {
-        bool cut;
+        __attribute__((cleanup(dns_notes_deinit))) DnsNotes notes = { 0 };
         KL_AUTOFREE char *text = resolv("  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1, "
-                                        "1.1.1.2, 1.1.1.3, 1.1.1.4]}\n",
-                                        &cut);
+                                        "1.1.1.2, 1.1.1.3, 1.1.1.4], searches: [a.b]}\n",
+                                        &notes);
 
-        assert_true(cut);
+        assert_string_equal(notes.nameservers, "1.1.1.1 1.1.1.2 1.1.1.3");
+        assert_null(notes.searches);
         assert_null(strstr(text, "1.1.1.4"));
+}
+
+/* 32 domains, 2048 characters with the blanks, and none above 253. */
+static void test_search_limits(void **state)
+{
+        static const struct {
+                size_t n, len, kept;
+        } cases[] = { { 33, 3, 32 }, { 32, 3, 32 }, { 9, 253, 8 }, { 3, 254, 0 } };
+
+        for (size_t i = 0; i < ELEMENTS(cases); i++) {
+                __attribute__((cleanup(dns_notes_deinit))) DnsNotes notes = { 0 };
+                KL_AUTO(pod_free) Pod *pod = pod_literal(POD_HEAD "spec:\n" CONTAINERS);
+                char **searches = calloc(cases[i].n + 1, sizeof(*searches));
+                Buf text = BUF_INIT;
+                size_t kept = 0;
+
+                pod->dns_policy = (char *)"None";
+                pod->dns_searches = searches;
+                for (size_t k = 0; k < cases[i].n; k++) {
+                        searches[k] = calloc(1, cases[i].len + 1);
+                        memset(searches[k], 'a', cases[i].len);
+                        searches[k][0] = (char)('A' + k % 26);
+                        searches[k][1] = (char)('a' + k / 26);
+                }
+                files_resolv_conf(pod, &(DnsSettings){ 0 }, &notes, &text);
+                for (const char *p = notes.searches ? notes.searches : buf_str(&text); *p; p++)
+                        kept += *p >= 'A' && *p <= 'Z';
+                assert_int_equal(kept, cases[i].kept);
+                assert_int_equal(notes.searches != NULL, kept != cases[i].n);
+                for (size_t k = 0; k < cases[i].n; k++)
+                        free(searches[k]);
+                free(searches);
+                buf_clear(&text);
+                free(buf_steal(&text));
+        }
+}
+
+static void test_no_resolver(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod = pod_literal(POD_HEAD "spec:\n" CONTAINERS);
+        KL_AUTOBUF text = BUF_INIT;
+        DnsNotes notes;
+
+        files_resolv_conf(pod, &(DnsSettings){ .no_resolver = true }, &notes, &text);
+        assert_string_equal(buf_str(&text), "search .\nnameserver 127.0.0.1\n");
+        assert_true(notes.missing_cluster_dns);
 }
 
 static void test_hosts(void **state)
@@ -117,11 +166,30 @@ static void test_fqdn_too_long(void **state)
         assert_non_null(strstr(kl_error_msg(err), "is too long (64 characters is the max"));
 }
 
+static void test_hostname_override(void **state)
+{
+        KL_AUTO(pod_free) Pod *pod =
+                pod_literal(POD_HEAD "spec:\n" CONTAINERS "  hostname: h\n  subdomain: s\n"
+                                     "  hostnameOverride: a.very.own.name\n");
+        KL_AUTOFREE char *hostname = NULL;
+        KL_AUTOFREE char *domain = NULL;
+
+        assert_int_equal(files_hostname(pod, "cluster.local", &hostname, &domain, NULL), 0);
+        assert_string_equal(hostname, "a.very.own.name");
+        assert_string_equal(domain, "");
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_policies),      cmocka_unit_test(test_limits),
-                cmocka_unit_test(test_hosts),         cmocka_unit_test(test_long_names),
+                cmocka_unit_test(test_policies),
+                cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_search_limits),
+                cmocka_unit_test(test_no_resolver),
+                cmocka_unit_test(test_hostname_override),
+
+                cmocka_unit_test(test_hosts),
+                cmocka_unit_test(test_long_names),
                 cmocka_unit_test(test_fqdn_too_long),
         };
 
