@@ -345,7 +345,7 @@ def test_killed_shim(fake_api, make_node, busybox, entrypoint, together):
     eventually(lambda: not alive(before), 20, "the old processes' end")
     if entrypoint == "daemon on the host's pids":
         assert len(containers_processes(node, uid)) >= 2
-    assert "SandboxChanged" in pods.event_reasons(fake_api.admin, seen) or together
+    eventually(lambda: "SandboxChanged" in pods.event_reasons(fake_api.admin, seen) or together, 15)
 
 
 def freeze(node, uid):
