@@ -3,6 +3,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -240,6 +241,18 @@ def test_edit_back_and_forth(standalone):
     eventually(lambda: running(standalone, "sleep 1003"), 30, "the last version")
     wait_ready(standalone, "p")
     assert len(standalone.ps()) == 1
+
+
+def test_start_time_survives_the_daemon(standalone):
+    """Nothing but the node's own record knows it."""
+    standalone.add_manifest("p", pod())
+    before = wait_ready(standalone, "p")["p"]
+    start = standalone.cli_json("inspect", before["name"])["status"]["startTime"]
+    standalone.kill9()
+    eventually(lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 1)) > start, 10, "another second")
+    standalone.start()
+    assert wait_ready(standalone, "p")["p"]["id"] == before["id"]
+    assert standalone.cli_json("inspect", before["name"])["status"]["startTime"] == start
 
 
 # -- with an API server ---------------------------------------------------------------------------------------------------
