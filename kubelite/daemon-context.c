@@ -190,6 +190,7 @@ int daemon_context_init(Daemon *d, KlError **err)
                 .volumes = d->volumes,
                 .objects = d->objects,
                 .services = d->services,
+                .runtime_classes = d->runtime_classes,
                 .events = d->events,
                 .prober = d->prober,
                 .api = d->api,

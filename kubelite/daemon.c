@@ -194,6 +194,7 @@ static int start_node(Daemon *d, KlError **err)
                 .labels = d->flags->node_labels,
                 .external_cloud = str_eq(d->flags->cloud_provider, "external"),
                 .runtime_version = RUNTIME_VERSION,
+                .runtime_handlers = d->flags->runtime_handlers,
                 .user_namespaces = runtime_has_user_namespaces(),
                 .recursive_read_only = true,
                 .on_registered = on_node_changed,
@@ -234,6 +235,7 @@ static int start_runtime(Daemon *d, KlError **err)
                 .layers_dir = image_store_layers_dir(d->images),
                 .seccomp_dir = seccomp,
                 .shim_path = d->paths.shim,
+                .handlers = d->flags->runtime_handlers,
                 .cgroup_root = str_empty(d->config->cgroup_root) ? "/" : d->config->cgroup_root,
                 .systemd_cgroups = str_eq(d->config->cgroup_driver, "systemd"),
                 .ids_per_pod = (uint32_t)d->config->user_namespace_ids_per_pod,
@@ -287,6 +289,7 @@ static int start_pods(Daemon *d, KlError **err)
         KL_TRY(prober_new(d->loop, version, &d->prober, err));
         if (d->api)
                 KL_TRY(services_new(d->api, on_room_changed, d, &d->services, err));
+        KL_TRY(runtime_classes_new(d->api, on_room_changed, d, &d->runtime_classes, err));
         KL_TRY(object_cache_new(d->loop, d->api, &d->objects, err));
         volumes.objects = d->objects;
         KL_TRY(volumes_new(d->loop, &volumes, &d->volumes, err));
@@ -355,6 +358,7 @@ static void daemon_deinit(Daemon *d)
         volumes_free(d->volumes);
         object_cache_free(d->objects);
         services_free(d->services);
+        runtime_classes_free(d->runtime_classes);
         cni_free(d->cni);
         runtime_free(d->runtime);
         image_store_free(d->images);

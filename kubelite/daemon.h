@@ -44,6 +44,7 @@ typedef struct Daemon {
         Runtime *runtime;
         Cni *cni;
         ObjectCache *objects;
+        RuntimeClasses *runtime_classes;
         Services *services;
         Volumes *volumes;
         LogTidy *log_tidy;

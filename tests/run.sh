@@ -33,7 +33,7 @@ BUILD_PACKAGES="gcc libc6-dev linux-libc-dev musl-tools meson ninja-build pkg-co
 TEST_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-pytest-xdist python3-yaml python3-cryptography
         busybox-static curl zstd iproute2 nftables iptables conntrack ca-certificates"
 LINT_PACKAGES="python3 python3-pytest python3-pytest-timeout python3-yaml python3-cryptography clang-format pyflakes3"
-DAEMON_PACKAGES="docker-registry containernetworking-plugins python3-grpcio prometheus e2fsprogs mount"
+DAEMON_PACKAGES="docker-registry containernetworking-plugins python3-grpcio prometheus e2fsprogs mount runc"
 CLUSTER_PACKAGES="etcd-server"
 UPSTREAM_PACKAGES="nginx-light netcat-openbsd"
 VM_PACKAGES="qemu-system-x86 debootstrap cpio e2fsprogs"

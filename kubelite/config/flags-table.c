@@ -48,6 +48,8 @@ const FlagSpec flag_specs[] = {
             "directories of CNI plugins (default: kubelite's own, /opt/cni/bin, /usr/lib/cni)"),
         OWN("registries", FLAG_STR, registries, "/etc/kubelite/registries.yaml",
             "mirrors and credentials of image registries"),
+        OWN("runtime-handlers", FLAG_LIST, runtime_handlers, NULL,
+            "OCI runtimes for RuntimeClasses, NAME=/PATH/OF/PROGRAM,...: runc, crun, runsc, ..."),
         OWN("image-credential-provider-config", FLAG_STR, image_credential_provider_config, NULL,
             "file or directory with a CredentialProviderConfig"),
         OWN("image-credential-provider-bin-dir", FLAG_STR, image_credential_provider_bin_dir, NULL,

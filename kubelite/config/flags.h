@@ -20,6 +20,7 @@ typedef struct Flags {
         char *cni_conf_dir;
         char **cni_bin_dirs; /* NULL: ours, then /opt/cni/bin and /usr/lib/cni */
         char *registries;
+        char **runtime_handlers; /* "name=/path", or NULL */
         char *image_credential_provider_config, *image_credential_provider_bin_dir;
         char *hostname_override;
         char **node_ips;         /* at most two, of different families; NULL: found out */

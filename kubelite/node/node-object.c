@@ -163,14 +163,18 @@ static void print_info(JsonWriter *w, const NodeStatus *status)
         jw_end(w);
 }
 
-static void print_handler(JsonWriter *w, const NodeStatus *status, const char *name)
+/* "" is the embedded runtime; of others ("name=program") no feature is known. */
+static void print_handler(JsonWriter *w, const NodeStatus *status, const char *handler)
 {
+        bool embedded = !*handler;
+
         jw_object(w);
         jw_kobject(w, "features");
-        jw_kbool(w, "recursiveReadOnlyMounts", status->recursive_read_only);
-        jw_kbool(w, "userNamespaces", status->user_namespaces);
+        jw_kbool(w, "recursiveReadOnlyMounts", embedded && status->recursive_read_only);
+        jw_kbool(w, "userNamespaces", embedded && status->user_namespaces);
         jw_end(w);
-        jw_kstr(w, "name", name);
+        jw_key(w, "name");
+        jw_strn(w, handler, strcspn(handler, "="));
         jw_end(w);
 }
 

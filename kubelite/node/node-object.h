@@ -101,7 +101,7 @@ typedef struct NodeStatus {
         const char *kubelet_version, *runtime_version; /* "v1.36.0+kubelite.1", "0.1.0" */
         int64_t port;
         const char *images;    /* text of that section, see node_images_print */
-        char *const *handlers; /* names of RuntimeClass handlers beside the default */
+        char *const *handlers; /* RuntimeClass handlers beside the embedded one, "name=…" */
         bool user_namespaces, recursive_read_only;
 } NodeStatus;
 

@@ -28,7 +28,7 @@ typedef struct NodeOptions {
         bool external_cloud;           /* --cloud-provider=external */
         const char *kubelet_version;   /* "v1.36.0+kubelite.1" */
         const char *runtime_version;   /* "0.1.0" */
-        char *const *runtime_handlers; /* names beside the default one, or NULL */
+        char *const *runtime_handlers; /* beside the embedded one, "name=…"; or NULL */
         bool user_namespaces, recursive_read_only;
         const char *facts_prefix; /* "" or NULL; tests */
 

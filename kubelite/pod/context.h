@@ -9,6 +9,7 @@
 #include "image/image.h"
 #include "pod/files.h"
 #include "pod/log-tidy.h"
+#include "pod/runtime-classes.h"
 #include "pod/services.h"
 #include "probe/probe.h"
 #include "runtime/runtime.h"
@@ -49,6 +50,7 @@ typedef struct PodContext {
         EventRecorder *events;
         Prober *prober;
         Services *services; /* NULL on a standalone node */
+        RuntimeClasses *runtime_classes;
         ApiClient *api;     /* NULL on a standalone node */
 
         const char *node_name, *node_uid; /* the uid is "" until the node is registered */

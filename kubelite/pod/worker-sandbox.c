@@ -222,7 +222,8 @@ void worker_create_sandbox(PodWorker *w)
 {
         KL_AUTO(arena_free) Arena *arena = arena_new();
         KL_AUTOERR err = NULL;
-        SandboxSpec spec;
+        SandboxSpec spec = { 0 };
+        const char *handler = NULL;
         char id[65];
         int r;
 
@@ -233,11 +234,13 @@ void worker_create_sandbox(PodWorker *w)
         w->dns_reported = false;
         r = arena && w->sandbox_id ? 0 : kl_error_oom(&err);
         if (r == 0 && !str_empty(w->pod->runtime_class))
-                r = kl_error(&err, -EOPNOTSUPP, NULL,
-                             "failed to get runtime class \"%s\": no runtime for it is configured",
-                             w->pod->runtime_class);
+                r = runtime_classes_find(w->context->runtime_classes, w->pod->runtime_class,
+                                         &handler, &err);
+        if (r > 0)
+                return;
         if (r == 0)
                 r = compile_sandbox(w->context, w->pod, id, w->sandbox_attempt, arena, &spec, &err);
+        spec.handler = handler;
         if (r == 0)
                 spec.pod_start_us = w->start_us;
         if (r == 0)

@@ -43,6 +43,8 @@ char *cgroup_pod_path(QosClass qos, const char *uid);
 
 /* Absolute directory of a group in the i-th hierarchy; NULL past the last one. To be freed. */
 char *cgroup_dir(const CgroupTree *tree, size_t i, const char *path);
+/* The tree's root as runtimes name groups, from the mount point on: "" or "/a/b"; borrowed. */
+const char *cgroup_prefix(const CgroupTree *tree);
 size_t cgroup_n_hierarchies(const CgroupTree *tree);
 /* Its controllers as mounted: "cpu,cpuacct", "name=systemd", "" for version 2. */
 const char *cgroup_hierarchy_name(const CgroupTree *tree, size_t i);
@@ -79,6 +81,9 @@ int cgroup_empty(const CgroupTree *tree, const char *path);
 int cgroup_kill(const CgroupTree *tree, const char *path, uint64_t timeout_ms);
 /* Removes it and everything beneath. -EBUSY while something lives there. (worker) */
 int cgroup_remove(const CgroupTree *tree, const char *path, uint64_t timeout_ms);
+/* Version 1: the same group, and what is empty above it, in hierarchies that are not ours. Other
+ * runtimes join them too. */
+void cgroup_remove_strays(const CgroupTree *tree, const char *path);
 /* Processes killed by its OOM killer so far; 0 if that is unknown. */
 uint64_t cgroup_oom_kills(const CgroupTree *tree, const char *path);
 

@@ -246,6 +246,11 @@ char *cgroup_dir(const CgroupTree *tree, size_t i, const char *path)
         return str_format("%s/%s", tree->hierarchies[i].dir, path);
 }
 
+const char *cgroup_prefix(const CgroupTree *tree)
+{
+        return tree->hierarchies[0].dir + strlen(tree->hierarchies[0].mount_dir);
+}
+
 int cgroup_open(const CgroupTree *tree, size_t i, const char *path)
 {
         KL_AUTOFREE char *dir = cgroup_dir(tree, i, path);
@@ -610,6 +615,38 @@ int cgroup_remove(const CgroupTree *tree, const char *path, uint64_t timeout_ms)
                         return result;
                 pause_ms(wait);
                 wait = wait * 2 > RETRY_LAST_MS ? RETRY_LAST_MS : wait * 2;
+        }
+}
+
+static bool is_managed(const CgroupTree *tree, const char *mount_dir)
+{
+        for (size_t i = 0; i < tree->n_hierarchies; i++)
+                if (str_eq(tree->hierarchies[i].mount_dir, mount_dir))
+                        return true;
+        return false;
+}
+
+void cgroup_remove_strays(const CgroupTree *tree, const char *path)
+{
+        const char *first = tree->hierarchies[0].mount_dir, *slash = strrchr(first, '/');
+        KL_AUTOFREE char *base = strndup(first, (size_t)(slash - first));
+        KL_AUTODIR DIR *dir = base && tree->mode == CGROUP_V1 ? opendir(base) : NULL;
+        struct dirent *entry;
+
+        while (dir && (entry = readdir(dir))) {
+                KL_AUTOFREE char *mount_dir = str_format("%s/%s", base, entry->d_name);
+                KL_AUTOFREE char *group = NULL;
+
+                if (entry->d_name[0] == '.' || !mount_dir || is_managed(tree, mount_dir))
+                        continue;
+                group = str_format("%s%s/%s", mount_dir, cgroup_prefix(tree), path);
+                if (!group || access(group, F_OK) < 0)
+                        continue;
+                if (remove_in(group) < 0)
+                        continue;
+                do {
+                        *strrchr(group, '/') = '\0';
+                } while (strlen(group) > strlen(mount_dir) && rmdir(group) == 0);
         }
 }
 

@@ -78,6 +78,7 @@ void container_cancel(Container *c)
         c->prepare_worker = worker_free(c->prepare_worker);
         c->seccomp_request = seccomp_request_free(c->seccomp_request);
         c->digest = digest_free(c->digest);
+        document_parts_deinit(&c->parts);
         c->document = document_free(c->document);
 }
 
@@ -323,21 +324,17 @@ static int read_profile(const Container *c, char **ret, size_t *ret_len, KlError
         return 0;
 }
 
-static int get_seccomp(Container *c, KlError **err)
+/* The filter of the container; another runtime compiles its own. text: a Localhost profile. */
+static int get_seccomp(Container *c, const char *text, size_t len, KlError **err)
 {
-        KL_AUTOFREE char *text = NULL;
-        size_t len = 0;
-        int r = 0;
+        int r;
 
-        if (c->document->seccomp == SECCOMP_UNCONFINED) {
+        if (c->document->seccomp == SECCOMP_UNCONFINED || !str_empty(c->sandbox->spec.handler)) {
                 c->seccomp_ready = true;
                 return 0;
         }
-        if (c->document->seccomp == SECCOMP_LOCALHOST)
-                r = read_profile(c, &text, &len, err);
-        if (r == 0)
-                r = seccomp_cache_get(c->sandbox->runtime->seccomp, text, len, c->document->caps,
-                                      on_seccomp, c, &c->seccomp, &c->seccomp_request, err);
+        r = seccomp_cache_get(c->sandbox->runtime->seccomp, text, len, c->document->caps,
+                              on_seccomp, c, &c->seccomp, &c->seccomp_request, err);
         if (r < 0) {
                 if (err && *err)
                         kl_error_set_reason(*err, "CreateContainerError");
@@ -444,10 +441,12 @@ static void on_prepared(Worker *worker, WorkerResult *result, void *data)
         r = path ? digest_new(c->document, runtime->tree, path, result->passed_fds,
                               result->n_passed_fds, &c->digest, &err)
                  : kl_error(&err, -ENOMEM, NULL, "out of memory");
-        if (r < 0)
+        if (r < 0) {
                 container_refuse(c, REASON_CREATE, kl_error_msg(err));
-        else
-                container_send(c);
+                return;
+        }
+        handler_digest(c);
+        container_send(c);
 }
 
 static int start_prepare(Container *c, KlError **err)
@@ -478,11 +477,13 @@ static int write_records(Container *c, const DocumentContext *context, KlError *
 {
         KL_AUTOFREE char *path = str_format("%s/config.json", c->dir);
         KL_AUTOBUF buf = BUF_INIT;
+        DocumentContext whole = *context;
         int r = path ? dir_make_all(c->dir, 0700) : -ENOMEM;
 
         if (r < 0)
                 return kl_error_errno(err, r, NULL, "make '%s'", c->dir);
-        r = document_render(c->document, context, NULL, &buf);
+        whole.bundle = NULL;
+        r = document_render(c->document, &whole, NULL, &buf);
         if (r == 0)
                 r = file_replace(path, buf.data, buf.len, 0600, false);
         if (r < 0)
@@ -507,6 +508,7 @@ static void fill_context(const Sandbox *s, const char *cgroup_path, DocumentCont
                 .ids = p->ids,
                 .netns_path = s->netns_path,
                 .cgroup_path = cgroup_path,
+                .cgroup_prefix = cgroup_prefix(s->runtime->tree),
                 .caps_available = s->runtime->caps_available,
                 .nofile_hard = s->runtime->nofile_hard,
         };
@@ -516,11 +518,16 @@ static void fill_context(const Sandbox *s, const char *cgroup_path, DocumentCont
  * caller. */
 static int prepare(Container *c, const DocumentContext *context, KlError **err)
 {
+        KL_AUTOFREE char *profile = NULL;
+        size_t len = 0;
         int r = apparmor_check(c->document->apparmor, err);
 
+        if (r == 0 && c->document->seccomp == SECCOMP_LOCALHOST)
+                r = read_profile(c, &profile, &len, err);
         if (r == 0)
-                r = get_seccomp(c, err);
-
+                r = get_seccomp(c, profile, len, err);
+        if (r == 0)
+                r = handler_render(c, context, profile, len, err);
         if (r == 0)
                 r = write_records(c, context, err);
         if (r == 0)
@@ -559,17 +566,21 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
 
         if (r < 0)
                 return r;
+        arena = arena_new();
+        if (!arena)
+                return kl_error_oom(err);
         fill_context(s, cgroup_path, &context);
         if (spec->privileged) {
                 ShimDevice *devices;
 
-                arena = arena_new();
-                r = arena ? devices_collect("/dev", arena, &devices, &context.n_host_devices, err)
-                          : kl_error(err, -ENOMEM, NULL, "out of memory");
+                r = devices_collect("/dev", arena, &devices, &context.n_host_devices, err);
                 if (r < 0)
                         return r;
                 context.host_devices = devices;
         }
+        r = handler_context(s, spec->id, arena, &context, err);
+        if (r < 0)
+                return r;
         r = document_new(spec, &context, &document, err);
         if (r < 0)
                 return r;

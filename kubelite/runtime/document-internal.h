@@ -27,11 +27,16 @@ typedef struct DocumentContext {
         bool host_network, host_pid, host_ipc, share_pid;
         IdRange ids; /* of the pod's user namespace; count 0: the host's */
         const char *netns_path;
-        const char *cgroup_path; /* of the container, beneath the tree's root */
+        const char *cgroup_path;   /* of the container, beneath the tree's root */
+        const char *cgroup_prefix; /* of that root; NULL is "" */
         uint64_t caps_available;
         uint64_t nofile_hard;
         const ShimDevice *host_devices; /* for privileged containers */
         size_t n_host_devices;
+        /* For another runtime: */
+        const char *bundle;              /* its directory; NULL: the embedded runtime */
+        const char *ipc_path, *uts_path; /* where the pod's namespaces are pinned */
+        char pid_path[48];               /* of the shared pid namespace, or "" */
 } DocumentContext;
 
 typedef struct DocumentMount {
@@ -89,6 +94,15 @@ KL_DEFINE_CLEANUP(Document *, document_free);
 /* The OCI runtime specification's config.json. seccomp may be NULL: then it is left out. */
 int document_render(const Document *document, const DocumentContext *context,
                     const SeccompProfile *seccomp, Buf *to);
+
+/* The same in parts, for a runtime whose process is written by the shim: see shim/record.h. */
+typedef struct DocumentParts {
+        char *head, *tail, *process_rest;
+} DocumentParts;
+
+int document_render_parts(const Document *document, const DocumentContext *context,
+                          const SeccompProfile *seccomp, DocumentParts *ret);
+void document_parts_deinit(DocumentParts *parts);
 
 /* "SIGTERM", "term", "15", "SIGRTMIN+3"; the number, 0 for "", -EINVAL. */
 int signal_from_name(const char *name);

@@ -14,6 +14,9 @@
 #include <seccomp.h>
 #include <sys/resource.h>
 
+/* No JSON, so nothing that is can contain it. */
+#define PROCESS_MARK "\1process\1"
+
 static const char *const rlimit_names[] = {
         [RLIMIT_CPU] = "RLIMIT_CPU",           [RLIMIT_FSIZE] = "RLIMIT_FSIZE",
         [RLIMIT_DATA] = "RLIMIT_DATA",         [RLIMIT_STACK] = "RLIMIT_STACK",
@@ -58,13 +61,9 @@ static void put_user(JsonWriter *w, const Document *d)
         jw_end(w);
 }
 
-static void put_process(JsonWriter *w, const Document *d)
+/* All of the process but user, terminal and arguments. */
+static void put_process_rest(JsonWriter *w, const Document *d)
 {
-        jw_kobject(w, "process");
-        if (d->tty)
-                jw_kbool(w, "terminal", true);
-        put_user(w, d);
-        jw_kstrv(w, "args", d->args);
         jw_kstrv(w, "env", d->env);
         jw_kstr(w, "cwd", d->cwd);
         jw_kobject(w, "capabilities");
@@ -91,6 +90,22 @@ static void put_process(JsonWriter *w, const Document *d)
         if (!str_empty(d->apparmor))
                 jw_kstr(w, "apparmorProfile", d->apparmor);
         jw_kint(w, "oomScoreAdj", d->oom_score_adj);
+}
+
+/* Another runtime's is written by the shim, into the place of the mark. */
+static void put_process(JsonWriter *w, const Document *d, const DocumentContext *c)
+{
+        if (c->bundle) {
+                jw_key(w, "process");
+                jw_raw(w, PROCESS_MARK, strlen(PROCESS_MARK));
+                return;
+        }
+        jw_kobject(w, "process");
+        if (d->tty)
+                jw_kbool(w, "terminal", true);
+        put_user(w, d);
+        jw_kstrv(w, "args", d->args);
+        put_process_rest(w, d);
         jw_end(w);
 }
 
@@ -116,16 +131,27 @@ static void put_id_maps(JsonWriter *w, const IdRange *ids)
         }
 }
 
-static void put_mount(JsonWriter *w, const DocumentMount *m, const IdRange *ids)
+/* What the shim attaches for another runtime. */
+static bool is_attached(const DocumentMount *m, const DocumentContext *c)
 {
-        KL_AUTOSTRV options = m->options ? strv_split(m->options, ',') : NULL;
+        return c->bundle && (m->kind == SHIM_MOUNT_BIND || m->kind == SHIM_MOUNT_SHM);
+}
+
+static void put_mount(JsonWriter *w, const DocumentMount *m, size_t i, const DocumentContext *c)
+{
+        bool bind = m->kind == SHIM_MOUNT_BIND || is_attached(m, c);
+        KL_AUTOSTRV options = m->options && !bind ? strv_split(m->options, ',') : NULL;
+        const IdRange *ids = &c->ids;
 
         jw_object(w);
         jw_kstr(w, "destination", m->target);
-        jw_kstr(w, "type", mount_types[m->kind]);
-        jw_kstr_opt(w, "source", m->source);
+        jw_kstr(w, "type", bind ? "bind" : mount_types[m->kind]);
+        if (is_attached(m, c))
+                jw_kstrf(w, "source", "%s/m/%zu", c->bundle, i);
+        else
+                jw_kstr_opt(w, "source", m->source);
         jw_karray(w, "options");
-        if (m->kind == SHIM_MOUNT_BIND) {
+        if (bind) {
                 jw_str(w, "rbind");
                 jw_str(w, m->propagation == SHIM_PROPAGATION_SHARED  ? "rshared"
                           : m->propagation == SHIM_PROPAGATION_SLAVE ? "rslave"
@@ -159,13 +185,13 @@ static void put_namespaces(JsonWriter *w, const DocumentContext *c)
         put_namespace(w, "mount", NULL);
         put_namespace(w, "cgroup", NULL);
         if (!c->host_pid)
-                put_namespace(w, "pid", NULL);
+                put_namespace(w, "pid", c->pid_path);
         if (!c->host_network) {
                 put_namespace(w, "network", c->netns_path);
-                put_namespace(w, "uts", NULL);
+                put_namespace(w, "uts", c->uts_path);
         }
         if (!c->host_ipc)
-                put_namespace(w, "ipc", NULL);
+                put_namespace(w, "ipc", c->ipc_path);
         if (c->ids.count)
                 put_namespace(w, "user", NULL);
         jw_end(w);
@@ -206,7 +232,7 @@ static void put_hugepages(JsonWriter *w, const Resources *res)
         jw_end(w);
 }
 
-static void put_resources(JsonWriter *w, const Document *d)
+static void put_resources(JsonWriter *w, const Document *d, const DocumentContext *c)
 {
         const Resources *res = &d->resources;
 
@@ -238,7 +264,9 @@ static void put_resources(JsonWriter *w, const Document *d)
                 jw_kint(w, "limit", res->pids);
                 jw_end(w);
         }
-        put_hugepages(w, res);
+        /* Runtimes fail where the kernel has no such group; the group has its limits already. */
+        if (!c->bundle)
+                put_hugepages(w, res);
         jw_end(w);
 }
 
@@ -339,8 +367,9 @@ static void put_linux(JsonWriter *w, const Document *d, const DocumentContext *c
                 shared |= d->mounts[i].propagation == SHIM_PROPAGATION_SHARED;
         jw_kobject(w, "linux");
         put_namespaces(w, c);
-        jw_kstrf(w, "cgroupsPath", "/%s", c->cgroup_path);
-        put_resources(w, d);
+        jw_kstrf(w, "cgroupsPath", "%s/%s", c->cgroup_prefix ? c->cgroup_prefix : "",
+                 c->cgroup_path);
+        put_resources(w, d, c);
         put_devices(w, d);
         if (seccomp)
                 put_seccomp(w, seccomp);
@@ -370,16 +399,17 @@ int document_render(const Document *d, const DocumentContext *c, const SeccompPr
 
         jw_object(w);
         jw_kstr(w, "ociVersion", "1.2.0");
-        put_process(w, d);
+        put_process(w, d, c);
         jw_kobject(w, "root");
         jw_kstr(w, "path", "rootfs");
         jw_kbool(w, "readonly", d->read_only_root);
         jw_end(w);
-        if (!c->host_network)
+        /* Of a namespace that is joined, it is set already. */
+        if (!c->host_network && !c->bundle)
                 jw_kstr_opt(w, "hostname", c->hostname);
         jw_karray(w, "mounts");
         for (size_t i = 0; i < d->n_mounts; i++)
-                put_mount(w, &d->mounts[i], &c->ids);
+                put_mount(w, &d->mounts[i], i, c);
         jw_end(w);
         jw_kobject(w, "annotations");
         jw_kstr(w, "io.kubernetes.cri.container-type", "container");
@@ -395,4 +425,38 @@ int document_render(const Document *d, const DocumentContext *c, const SeccompPr
         put_linux(w, d, c, seccomp);
         jw_end(w);
         return buf_error(to);
+}
+
+int document_render_parts(const Document *d, const DocumentContext *c,
+                          const SeccompProfile *seccomp, DocumentParts *ret)
+{
+        KL_AUTOBUF whole = BUF_INIT;
+        KL_AUTOBUF rest = BUF_INIT;
+        JsonWriter w = JSON_WRITER(&rest);
+        char *mark;
+
+        *ret = (DocumentParts){ 0 };
+        jw_object(&w);
+        put_process_rest(&w, d);
+        if (document_render(d, c, seccomp, &whole) < 0 || buf_error(&rest) < 0)
+                return -ENOMEM;
+        mark = strstr(buf_str(&whole), PROCESS_MARK);
+        if (!mark)
+                return -EINVAL;
+        ret->head = strndup(whole.data, (size_t)(mark - whole.data));
+        ret->tail = strdup(mark + strlen(PROCESS_MARK));
+        /* Without the brace that begins the object, which was not ended. */
+        ret->process_rest = strdup(buf_str(&rest) + 1);
+        if (ret->head && ret->tail && ret->process_rest)
+                return 0;
+        document_parts_deinit(ret);
+        return -ENOMEM;
+}
+
+void document_parts_deinit(DocumentParts *parts)
+{
+        free(parts->head);
+        free(parts->tail);
+        free(parts->process_rest);
+        *parts = (DocumentParts){ 0 };
 }

@@ -130,6 +130,7 @@ struct Container {
         /* until START is sent */
         Document *document;
         Digest *digest;
+        DocumentParts parts; /* for another runtime */
         SeccompRequest *seccomp_request;
         SeccompProgram seccomp;
         Worker *prepare_worker; /* files and control group */
@@ -174,6 +175,7 @@ struct Sandbox {
         unsigned int cleanups;          /* attempts so far */
         ShimClient *client;
         bool synced, cgroup_ready, asked, same_boot;
+        pid_t init_pid; /* of the shared pid namespace, or 0 */
         uint32_t sandbox_request, shutdown_request;
         KlError *error;
         Worker *worker; /* the one blocking job at a time */
@@ -201,6 +203,7 @@ struct Runtime {
         char boot_id[BOOT_ID_SIZE];
         uint64_t caps_available, nofile_hard;
         Worker *apparmor_loader;
+        char **handlers; /* "name=/program" */
         bool user_namespaces;
         IdRange ids; /* all that pods' ranges are taken from */
         uint32_t ids_per_pod;
@@ -276,6 +279,22 @@ int containers_load(Sandbox *sandbox, KlError **err);
 void containers_write_off(Sandbox *sandbox);
 /* Those that neither the shim nor a record knows were never started: forgotten. */
 void containers_drop_unknown(Sandbox *sandbox);
+
+/* --- handler.c: other OCI runtimes --- */
+
+int handlers_copy(char *const *handlers, char ***ret, KlError **err);
+/* NULL: there is none of that name. */
+const char *handler_program(const Runtime *runtime, const char *name);
+/* Whether a sandbox may have the handler that it asks for. */
+int handler_check(const Runtime *runtime, const SandboxSpec *spec, KlError **err);
+/* What such a container's document depends on besides. Strings are the arena's. */
+int handler_context(const Sandbox *sandbox, const char *container_id, Arena *arena,
+                    DocumentContext *ret, KlError **err);
+/* Renders the document; profile: of Localhost. */
+int handler_render(Container *container, const DocumentContext *context, const char *profile,
+                   size_t len, KlError **err);
+/* Adds it to what the shim is told. */
+void handler_digest(Container *container);
 
 /* --- exec.c --- */
 

@@ -107,6 +107,8 @@ int runtime_new(Loop *loop, const RuntimeOptions *options, Runtime **ret, KlErro
                 return kl_error_errno(err, r, NULL, "read the boot id");
         r = make_directories(runtime, err);
         if (r == 0)
+                r = handlers_copy(options->handlers, &runtime->handlers, err);
+        if (r == 0)
                 r = take_ids(runtime, options, err);
         if (r == 0)
                 r = make_groups(runtime, options, err);
@@ -149,6 +151,7 @@ Runtime *runtime_free(Runtime *runtime)
         free(runtime->data_dir);
         free(runtime->layers_dir);
         free(runtime->seccomp_dir);
+        strv_free(runtime->handlers);
         free(runtime);
         return NULL;
 }

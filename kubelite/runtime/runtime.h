@@ -34,6 +34,7 @@ typedef struct RuntimeOptions {
         const char *seccomp_dir; /* <root-dir>/seccomp: Localhost profiles */
         const char *shim_path;
         const char *cgroup_root; /* "/" or KubeletConfiguration's cgroupRoot */
+        char *const *handlers;   /* other OCI runtimes, "name=/path/of/program"; NULL: none */
         bool systemd_cgroups;    /* cgroupDriver: systemd */
         uint32_t ids_per_pod;    /* of a user namespace; 0: 65536 */
         int64_t max_pods;        /* that a pool of ids must suffice for */
@@ -49,6 +50,9 @@ CgroupMode runtime_cgroup_mode(const Runtime *runtime);
 /* Whether this machine can give pods user namespaces of their own. */
 bool runtime_has_user_namespaces(void);
 bool runtime_has_apparmor(void);
+
+/* Whether a handler of that name is there; the embedded one, "", is. */
+bool runtime_has_handler(const Runtime *runtime, const char *name);
 
 /* --- resources, in the kernel's terms --- */
 
@@ -145,6 +149,7 @@ typedef struct SandboxSpec {
         const char *pod_uid, *pod_namespace, *pod_name;
         unsigned int attempt;
         const char *hostname; /* ignored with host_network */
+        const char *handler;  /* name of the runtime for its containers; NULL or "": embedded */
         bool host_network, host_pid, host_ipc, share_pid;
         bool user_namespace; /* its own, with ids that sandbox_create chooses */
         IdRange ids;

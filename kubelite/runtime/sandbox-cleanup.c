@@ -170,5 +170,7 @@ int cleanup_all_body(void *arg)
         r = cgroup_remove(s->runtime->tree, s->cgroup, REMOVE_TIMEOUT_MS);
         if (r < 0)
                 return complain("remove control group", s->cgroup, r);
+        if (!str_empty(s->spec.handler))
+                cgroup_remove_strays(s->runtime->tree, s->cgroup);
         return remove_records(s);
 }

@@ -63,9 +63,10 @@ static int copy_spec(Arena *arena, const SandboxSpec *from, SandboxSpec *to)
         to->pod_namespace = copy_text(arena, from->pod_namespace);
         to->pod_name = copy_text(arena, from->pod_name);
         to->hostname = copy_text(arena, from->hostname);
+        to->handler = copy_text(arena, from->handler);
         to->log_dir = copy_text(arena, from->log_dir);
         return to->id && to->pod_uid && to->pod_namespace && to->pod_name && to->hostname &&
-                               to->log_dir
+                               to->handler && to->log_dir
                        ? copy_sysctls(arena, from, to)
                        : -ENOMEM;
 }
@@ -473,6 +474,7 @@ static void on_shim_sandbox(ShimClient *client, const ShimSandboxState *state, v
 {
         Sandbox *s = data;
 
+        s->init_pid = state->init_pid;
         if (ending(s) || s->state != SANDBOX_CREATING)
                 return;
         if (state->state == SHIM_SANDBOX_FAILED) {
@@ -627,7 +629,9 @@ int sandbox_create(Runtime *runtime, const SandboxSpec *spec, const SandboxEvent
         if (map_len(runtime->sandboxes) >= SANDBOXES_MAX)
                 return kl_error(err, -E2BIG, "FailedCreatePodSandBox", "more than %d sandboxes",
                                 SANDBOXES_MAX);
-        r = sandbox_new(runtime, spec, &s, err);
+        r = handler_check(runtime, spec, err);
+        if (r == 0)
+                r = sandbox_new(runtime, spec, &s, err);
         if (r == 0 && spec->user_namespace)
                 r = ids_assign(runtime, &s->spec.ids, err);
         if (r == 0)

@@ -93,6 +93,7 @@ int store_write_sandbox(const char *dir, const SandboxSpec *spec, const char *bo
         jw_kint(w, "attempt", spec->attempt);
         jw_kint(w, "podStartMicros", spec->pod_start_us);
         jw_kstr_opt(w, "hostname", spec->hostname);
+        jw_kstr_opt(w, "handler", spec->handler);
         jw_kstr_opt(w, "logDir", spec->log_dir);
         jw_kbool(w, "hostNetwork", spec->host_network);
         jw_kbool(w, "hostPid", spec->host_pid);
@@ -233,6 +234,7 @@ int store_read_sandbox(const char *dir, Arena *arena, SandboxSpec *ret, char **r
                 { "uid", &spec.pod_uid },    { "namespace", &spec.pod_namespace },
                 { "name", &spec.pod_name },  { "hostname", &spec.hostname },
                 { "logDir", &spec.log_dir }, { "qos", &qos },
+                { "handler", &spec.handler },
         };
 
         if (r < 0)

@@ -180,6 +180,8 @@ static void sweep(Shim *shim, Container *c, uint64_t now_ms)
         if (c->ended || c->state == SHIM_CONTAINER_EXITED)
                 return;
         c->ended = true;
+        if (c->handler)
+                handler_delete(shim, c);
         if (!c->finished_us)
                 c->finished_us = time_realtime_us();
         with_cgroups(c, look_back, c);
@@ -198,7 +200,7 @@ void container_helper_reaped(Shim *shim, Container *c)
         c->helper = 0;
         if (c->status.fd >= 0)
                 c->status.func(shim, &c->status);
-        if (c->status.fd < 0 && !c->started && c->pid == 0)
+        if (c->status.fd < 0 && c->pid == 0 && (!c->started || c->finished_us))
                 sweep(shim, c, time_monotonic_ms());
 }
 
@@ -241,6 +243,15 @@ uint64_t container_tick(Shim *shim, Container *c, uint64_t now_ms)
         return first;
 }
 
+/* The process that another runtime told of may be its own monitor. */
+static void send_signal(Shim *shim, const Container *c, int number)
+{
+        if (c->handler)
+                handler_signal(shim, c, number);
+        else
+                kill(c->pid, number);
+}
+
 void container_stop(Shim *shim, Container *c, uint64_t grace_ms)
 {
         uint64_t now = time_monotonic_ms(),
@@ -255,7 +266,7 @@ void container_stop(Shim *shim, Container *c, uint64_t grace_ms)
         }
         /* Unreaped, so the number is still this process's. */
         if (c->pid > 0 && !c->kill_at_ms)
-                kill(c->pid, (int)(c->stop_signal ? c->stop_signal : SIGTERM));
+                send_signal(shim, c, (int)(c->stop_signal ? c->stop_signal : SIGTERM));
         if (!c->kill_at_ms || at < c->kill_at_ms)
                 c->kill_at_ms = at;
 }
@@ -408,15 +419,16 @@ static pid_t pid_holder(Shim *shim, const ShimStart *start, KlError **err)
 static pid_t fork_child(Shim *shim, const Birth *birth, uint64_t flags)
 {
         const ShimStart *start = birth->start;
-        const ShimCgroup *v2 =
-                cgroup_with_role(start->cgroups, start->n_cgroups, SHIM_CGROUP_UNIFIED);
+        const ShimCgroup *v2 = start->handler ? NULL
+                                              : cgroup_with_role(start->cgroups, start->n_cgroups,
+                                                                 SHIM_CGROUP_UNIFIED);
         KL_AUTOFD int group = v2 ? open(v2->path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
         KL_AUTOFD int init = -1;
         pid_t pid;
 
         if (v2 && group < 0)
                 return -errno;
-        if (birth->pid_holder > 0 && !shim->user_ns) {
+        if (birth->pid_holder > 0 && !shim->user_ns && !start->handler) {
                 init = sys_pidfd_open(birth->pid_holder);
                 if (init < 0)
                         return init;
@@ -434,7 +446,7 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
         uint64_t flags = 0;
         pid_t pid;
 
-        if (!shim->user_ns && !shim->host_pid && birth->pid_holder == 0)
+        if (!shim->user_ns && !shim->host_pid && birth->pid_holder == 0 && !birth->start->handler)
                 flags |= CLONE_NEWPID;
         pid = fork_child(shim, birth, flags);
         if (pid == 0) {
@@ -457,7 +469,7 @@ static int give_birth(Shim *shim, Container *c, Birth *birth, const int *fds, si
         }
         if (pid < 0)
                 return pid;
-        if (shim->user_ns)
+        if (shim->user_ns || c->handler)
                 c->helper = pid;
         else
                 c->pid = pid;
@@ -474,6 +486,7 @@ static Container *container_new(Shim *shim, const ShimStart *start, int spec_fd)
         c->status.fd = c->stdin_fd = c->out_fd = c->err_fd = c->log_fd = c->log_dir_fd = -1;
         c->spec_fd = spec_fd;
         c->tty = start->tty;
+        c->handler = start->handler != NULL;
         c->stdin_open = start->stdin_open;
         c->stdin_once = start->stdin_once;
         c->stop_signal = start->stop_signal < 65 ? start->stop_signal : 0;

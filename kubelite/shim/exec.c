@@ -89,7 +89,7 @@ static void done(Shim *shim, Exec *e)
 /* The command itself is reaped: with a terminal its last output comes first. */
 static void maybe_done(Shim *shim, Exec *e)
 {
-        if (e->pid > 0 || e->status.fd >= 0 || (e->killing && e->retry_at_ms))
+        if (e->pid > 0 || e->helper > 0 || e->status.fd >= 0 || (e->killing && e->retry_at_ms))
                 return;
         if (e->master_fd >= 0 && !e->relay_ended) {
                 if (!e->ended) {
@@ -109,6 +109,8 @@ static void sweep(Shim *shim, Exec *e, uint64_t now_ms)
         /* In the group or not yet: it is ours, and not reaped. */
         if (e->pid > 0)
                 kill(e->pid, SIGKILL);
+        if (e->helper > 0)
+                kill(e->helper, SIGKILL);
         e->retry_at_ms = empty ? 0 : now_ms + KILL_RETRY_MIN_MS;
 }
 
@@ -159,6 +161,15 @@ void exec_reaped(Shim *shim, Exec *e, int wait_status)
         maybe_done(shim, e);
 }
 
+void exec_helper_reaped(Shim *shim, Exec *e)
+{
+        e->helper = 0;
+        if (e->status.fd >= 0)
+                e->status.func(shim, &e->status);
+        else
+                maybe_done(shim, e);
+}
+
 uint64_t exec_tick(Shim *shim, Exec *e, uint64_t now_ms)
 {
         if (e->told)
@@ -202,6 +213,8 @@ static void heard(Shim *shim, Source *source)
                         e->message = strdup(report.message);
                         e->error_code = report.code;
                 }
+                if (report.kind == REPORT_PID)
+                        e->pid = report.code;
                 if (report.kind == REPORT_TTY && n_fds == 1 && e->master_fd < 0) {
                         e->master_fd = fd;
                         if (e->rows || e->columns)
@@ -234,6 +247,13 @@ static int make_group(const ShimStart *start, const Exec *e, int *ret_fd)
         return *ret_fd < 0 ? -errno : 0;
 }
 
+static void take_stdio(Setup *setup, const ShimExec *exec, const int *fds)
+{
+        setup->stdio[0] = exec->stdin_fd < 0 ? -1 : fds[exec->stdin_fd];
+        setup->stdio[1] = exec->stdout_fd < 0 ? -1 : fds[exec->stdout_fd];
+        setup->stdio[2] = exec->stderr_fd < 0 ? -1 : fds[exec->stderr_fd];
+}
+
 static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimExec *exec,
                        pid_t target, const int *fds, int status_fd)
 {
@@ -261,14 +281,38 @@ static pid_t fork_exec(Shim *shim, Exec *e, const ShimStart *start, const ShimEx
                                 .shm_fd = -1,
                                 .dev_fd = -1 };
 
-                setup.stdio[0] = exec->stdin_fd < 0 ? -1 : fds[exec->stdin_fd];
-                setup.stdio[1] = exec->stdout_fd < 0 ? -1 : fds[exec->stdout_fd];
-                setup.stdio[2] = exec->stderr_fd < 0 ? -1 : fds[exec->stderr_fd];
+                take_stdio(&setup, exec, fds);
                 group_name(e, name);
                 setup_exec(&setup, exec, pidfd, name);
         }
         if (setns(shim->pidns_fd, CLONE_NEWPID) < 0)
                 _exit(1);
+        return pid;
+}
+
+/* The runtime joins what there is to join. */
+static pid_t fork_handler(Shim *shim, Exec *e, const Container *c, const ShimStart *start,
+                          const ShimExec *exec, const int *fds, int status_fd)
+{
+        char name[GROUP_NAME_SIZE];
+        pid_t pid = sys_fork(0, -1);
+
+        if (pid == 0) {
+                Setup setup = { .shim = shim,
+                                .start = start,
+                                .status_fd = status_fd,
+                                .args = exec->args,
+                                .tty = exec->tty,
+                                .user = { .uid = c->uid, .gid = c->gid, .n_groups = c->n_groups },
+                                .root_fd = -1,
+                                .shm_fd = -1,
+                                .dev_fd = -1 };
+
+                memcpy(setup.user.groups, c->groups, c->n_groups * sizeof(*c->groups));
+                take_stdio(&setup, exec, fds);
+                group_name(e, name);
+                handler_exec(&setup, name);
+        }
         return pid;
 }
 
@@ -299,14 +343,17 @@ static int start_exec(Shim *shim, uint32_t id, Container *c, const ShimStart *st
         }
         r = packet_pair(pair);
         if (r == 0) {
-                e->pid = fork_exec(shim, e, start, exec, c->pid, fds, pair[1]);
+                pid_t pid = start->handler ? fork_handler(shim, e, c, start, exec, fds, pair[1])
+                                           : fork_exec(shim, e, start, exec, c->pid, fds, pair[1]);
+
+                *(start->handler ? &e->helper : &e->pid) = pid;
                 close(pair[1]);
-                r = e->pid < 0 ? e->pid : source_add(shim, &e->status, pair[0], heard);
-                if (e->pid < 0)
+                r = pid < 0 ? pid : source_add(shim, &e->status, pair[0], heard);
+                if (pid < 0)
                         close(pair[0]);
         }
         if (r < 0) {
-                e->pid = 0;
+                e->pid = e->helper = 0;
                 exec_free(shim, e);
                 return r;
         }

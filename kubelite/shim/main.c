@@ -109,8 +109,11 @@ static void reaped(Shim *shim, pid_t pid, int status)
                 }
         }
         list_for_each (e, &shim->execs, Exec, link)
-                if (e->pid == pid) {
-                        exec_reaped(shim, e, status);
+                if (e->pid == pid || e->helper == pid) {
+                        if (e->pid == pid)
+                                exec_reaped(shim, e, status);
+                        else
+                                exec_helper_reaped(shim, e);
                         return;
                 }
 }
@@ -133,6 +136,9 @@ static void signalled(Shim *shim, Source *source)
                 list_for_each (c, &shim->containers, Container, link)
                         if (c->helper > 0 && c->pid == 0 && c->status.fd >= 0)
                                 c->status.func(shim, &c->status);
+                list_for_each (e, &shim->execs, Exec, link)
+                        if (e->helper > 0 && e->pid == 0 && e->status.fd >= 0)
+                                e->status.func(shim, &e->status);
                 pid = waitpid(waiting.si_pid, &status, WNOHANG);
                 if (pid > 0)
                         reaped(shim, pid, status);

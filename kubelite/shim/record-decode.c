@@ -489,6 +489,14 @@ static int start_field(const Field *field, size_t n_fds, ShimStart *s)
                 return get_u64(field, &s->log_max_bytes);
         case START_APPARMOR:
                 return get_str(field, &s->apparmor);
+        case START_HANDLER:
+                return get_str(field, &s->handler);
+        case START_CONFIG_HEAD:
+                return get_str(field, &s->config_head);
+        case START_CONFIG_TAIL:
+                return get_str(field, &s->config_tail);
+        case START_PROCESS_REST:
+                return get_str(field, &s->process_rest);
         default:
                 return root_field(field, n_fds, s);
         }
@@ -533,7 +541,8 @@ int shim_start_decode(const void *data, size_t len, size_t n_fds, ShimStart *ret
         while (r == 0 && (r = next(&cursor, &field)) > 0)
                 r = start_field(&field, n_fds, &s);
         if (r == 0 && (!s.id || strlen(s.id) >= SHIM_ID_SIZE || !s.args[0] || !s.layers[0] ||
-                       s.layers_fd < 0 || s.rw_fd < 0))
+                       s.layers_fd < 0 || s.rw_fd < 0 ||
+                       (s.handler && (!s.config_head || !s.config_tail || !s.process_rest))))
                 r = -EBADMSG;
         if (r < 0) {
                 shim_start_deinit(&s);

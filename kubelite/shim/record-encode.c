@@ -205,6 +205,12 @@ int shim_start_encode(const ShimStart *start, Buf *buf, RecordFds *fds)
         if (start->apparmor && *start->apparmor)
                 put_str(buf, START_APPARMOR, start->apparmor);
         put_strv(buf, START_WRITABLE, start->writable_paths);
+        if (start->handler) {
+                put_str(buf, START_HANDLER, start->handler);
+                put_str(buf, START_CONFIG_HEAD, start->config_head);
+                put_str(buf, START_CONFIG_TAIL, start->config_tail);
+                put_str(buf, START_PROCESS_REST, start->process_rest);
+        }
         return buf_error(buf);
 }
 

@@ -66,6 +66,10 @@ enum StartTag {
         START_APPARMOR,
         START_WRITABLE,
         START_PID_TARGET,
+        START_HANDLER,
+        START_CONFIG_HEAD,
+        START_CONFIG_TAIL,
+        START_PROCESS_REST,
         START_TAGS,
 };
 

@@ -157,6 +157,14 @@ typedef struct ShimStart {
         int log_dir_fd;       /* -1: none */
         const char *log_name; /* "3.log"; below SHIM_LOG_NAME_SIZE */
         uint64_t log_max_bytes;
+
+        /*
+         * An OCI runtime's program, which makes the container; NULL: the embedded one does. The
+         * document is config_head, the process and config_tail; the process ends in process_rest
+         * (`"env":[…],"cwd":…`), which execs have too. BIND and SHM mounts are at
+         * m/<index in mounts> beneath the bundle, which is the runtime's working directory.
+         */
+        const char *handler, *config_head, *config_tail, *process_rest;
 } ShimStart;
 
 /* --- exec: all else as the container was started --- */

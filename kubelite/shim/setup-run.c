@@ -216,7 +216,7 @@ static int set_credentials(Setup *setup, KlError **err)
         return r;
 }
 
-static int report_ids(const Setup *setup)
+int setup_report_ids(const Setup *setup)
 {
         Report report = { .kind = REPORT_IDS,
                           .uid = setup->user.uid,
@@ -264,7 +264,7 @@ void setup_run(Setup *setup)
         setup_make_cwd(setup);
         r = set_stdio(setup, &err);
         if (r == 0)
-                r = report_ids(setup);
+                r = setup_report_ids(setup);
         if (r == 0)
                 r = close_others(setup);
         if (r == 0)

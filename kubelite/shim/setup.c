@@ -208,6 +208,8 @@ void setup_container(Setup *setup)
         int r;
 
         prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+        if (setup->start->handler)
+                handler_container(setup);
         give_stdio(setup);
         r = enter_apparmor(start, &err);
         if (r == 0)

@@ -59,7 +59,8 @@ typedef struct Container {
         char id[SHIM_ID_SIZE];
         uint32_t state; /* SHIM_CONTAINER_ */
         pid_t pid;      /* first process; 0 once it is reaped */
-        pid_t helper;   /* first stage of the set-up in a user namespace */
+        pid_t helper;   /* first stage of the set-up in a user namespace, or a runtime's driver */
+        bool handler;   /* made by another runtime */
         int spec_fd, log_fd;
         int log_dir_fd; /* -1: the log is not rotated */
         uint64_t log_max_bytes;
@@ -86,6 +87,7 @@ typedef struct Exec {
         uint64_t connection; /* the one that asked; others hear nothing of it */
         char container[SHIM_ID_SIZE];
         pid_t pid;
+        pid_t helper;                                  /* of another runtime: its driver */
         int master_fd, stdin_fd, stdout_fd, stderr_fd; /* only with a tty */
         bool ended, killing, timed_out, relay_ended;
         bool told; /* it is over; kept only until the connection takes that */
@@ -180,6 +182,7 @@ void exec_free(Shim *shim, Exec *exec);
 Exec *exec_find(Shim *shim, uint32_t id);
 void exec_kill(Shim *shim, Exec *exec);
 void exec_reaped(Shim *shim, Exec *exec, int wait_status);
+void exec_helper_reaped(Shim *shim, Exec *exec);
 void exec_relay_ended(Shim *shim, Exec *exec);
 /* 0 also before its terminal is there: it gets the size when it is. */
 int exec_resize(Exec *exec, uint16_t rows, uint16_t columns);
@@ -253,8 +256,17 @@ int setup_pty(int root_fd, int *ret_master, int *ret_slave, KlError **err);
 int setup_console(Setup *setup, int slave, KlError **err);
 /* setup-run.c */
 _Noreturn void setup_run(Setup *setup);
+int setup_report_ids(const Setup *setup);
 /* The working directory, if it is missing; in vain on a read-only root. */
 void setup_make_cwd(const Setup *setup);
+
+/* handler.c */
+/* In a child, instead of the set-up: has another runtime make the container, or an exec in it. */
+_Noreturn void handler_container(Setup *setup);
+_Noreturn void handler_exec(Setup *setup, const char *name);
+/* In the background. */
+void handler_signal(Shim *shim, const Container *container, int number);
+void handler_delete(Shim *shim, const Container *container);
 
 /* The outside id of an inside one, by the pod's maps; the same without a user namespace. */
 uint32_t map_id(const ShimIdMap *maps, size_t n, uint32_t inside);

@@ -78,9 +78,11 @@ def _mounts(scope):
 def _sandboxes_of_others(scope):
     """Ids of sandboxes whose shims say, by their command line, that they belong to another node."""
     ids = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
         try:
-            words = path.read_bytes().decode(errors="replace").split("\0")
+            words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
         if words[0] == "kubelite-shim" and len(words) > 2 and not words[1].startswith(str(scope.directory)):
