@@ -51,7 +51,7 @@ typedef struct PodContext {
         Prober *prober;
         Services *services; /* NULL on a standalone node */
         RuntimeClasses *runtime_classes;
-        ApiClient *api;     /* NULL on a standalone node */
+        ApiClient *api; /* NULL on a standalone node */
 
         const char *node_name, *node_uid; /* the uid is "" until the node is registered */
         const char *root_dir;             /* /var/lib/kubelet */

@@ -230,10 +230,10 @@ int store_read_sandbox(const char *dir, Arena *arena, SandboxSpec *ret, char **r
         Field root;
         int r = read_json(dir, "sandbox.json", &v, err);
         const StringKey keys[] = {
-                { "bootId", &boot_id },      { "id", &spec.id },
-                { "uid", &spec.pod_uid },    { "namespace", &spec.pod_namespace },
-                { "name", &spec.pod_name },  { "hostname", &spec.hostname },
-                { "logDir", &spec.log_dir }, { "qos", &qos },
+                { "bootId", &boot_id },       { "id", &spec.id },
+                { "uid", &spec.pod_uid },     { "namespace", &spec.pod_namespace },
+                { "name", &spec.pod_name },   { "hostname", &spec.hostname },
+                { "logDir", &spec.log_dir },  { "qos", &qos },
                 { "handler", &spec.handler },
         };
 
