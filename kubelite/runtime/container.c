@@ -578,7 +578,7 @@ int sandbox_start_container(Sandbox *s, const ContainerSpec *spec, KlError **err
                         return r;
                 context.host_devices = devices;
         }
-        r = handler_context(s, spec->id, arena, &context, err);
+        r = handler_context(s, spec, arena, &context, err);
         if (r < 0)
                 return r;
         r = document_new(spec, &context, &document, err);

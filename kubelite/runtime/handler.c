@@ -56,19 +56,23 @@ int handler_check(const Runtime *runtime, const SandboxSpec *spec, KlError **err
         return 0;
 }
 
-int handler_context(const Sandbox *s, const char *container_id, Arena *arena, DocumentContext *ret,
+int handler_context(const Sandbox *s, const ContainerSpec *spec, Arena *arena, DocumentContext *ret,
                     KlError **err)
 {
+        const Container *target =
+                str_empty(spec->pid_target) ? NULL : container_find(s, spec->pid_target);
+        pid_t holder = target ? target->pid : s->init_pid;
+
         if (str_empty(s->spec.handler))
                 return 0;
         ret->bundle =
-                arena_format(arena, "%s/" SHIM_CONTAINERS_NAME "/%s/bundle", s->dir, container_id);
+                arena_format(arena, "%s/" SHIM_CONTAINERS_NAME "/%s/bundle", s->dir, spec->id);
         ret->ipc_path = arena_format(arena, "%s/" SHIM_IPC_PIN_NAME, s->dir);
         ret->uts_path = arena_format(arena, "%s/" SHIM_UTS_PIN_NAME, s->dir);
         if (!ret->bundle || !ret->ipc_path || !ret->uts_path)
                 return kl_error_oom(err);
-        if (s->init_pid > 0)
-                snprintf(ret->pid_path, sizeof(ret->pid_path), "/proc/%d/ns/pid", s->init_pid);
+        if (holder > 0)
+                snprintf(ret->pid_path, sizeof(ret->pid_path), "/proc/%d/ns/pid", holder);
         return 0;
 }
 

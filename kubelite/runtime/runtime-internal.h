@@ -288,7 +288,7 @@ const char *handler_program(const Runtime *runtime, const char *name);
 /* Whether a sandbox may have the handler that it asks for. */
 int handler_check(const Runtime *runtime, const SandboxSpec *spec, KlError **err);
 /* What such a container's document depends on besides. Strings are the arena's. */
-int handler_context(const Sandbox *sandbox, const char *container_id, Arena *arena,
+int handler_context(const Sandbox *sandbox, const ContainerSpec *spec, Arena *arena,
                     DocumentContext *ret, KlError **err);
 /* Renders the document; profile: of Localhost. */
 int handler_render(Container *container, const DocumentContext *context, const char *profile,
