@@ -43,7 +43,8 @@ static int start_hook(PodWorker *w, WorkContainer *c, const Handler *handler,
         return attempt_start(w->context->prober, &spec, &c->hook, err);
 }
 
-/* Upstream's words for each kind. */
+/* Upstream's words for each kind. handler is NULL when a newer version of the pod has none, which
+ * no API server of upstream's would let through. */
 static char *failure_text(const PodWorker *w, const WorkContainer *c, const Handler *handler,
                           const char *error)
 {
@@ -52,8 +53,8 @@ static char *failure_text(const PodWorker *w, const WorkContainer *c, const Hand
                            w->pod->name, w->pod->namespace, w->pod->uid, error);
         KL_AUTOBUF words = BUF_INIT;
 
-        if (!tail)
-                return NULL;
+        if (!tail || !handler)
+                return strdup(error);
         switch (handler->kind) {
         case HANDLER_EXEC:
                 for (char **arg = handler->command; *arg; arg++)
@@ -186,7 +187,10 @@ static void on_pre_stop(Attempt *attempt, const AttemptResult *result, void *dat
 static void on_hook_deadline(Timer *timer, void *data)
 {
         WorkContainer *c = data;
+        const Handler *handler = c->view.spec->lifecycle.pre_stop;
 
+        if (handler && handler->kind == HANDLER_SLEEP)
+                metric_add(METRIC_SLEEP_TERMINATED_EARLY, 1);
         c->hook = attempt_free(c->hook);
         pre_stop_failed(c->worker, c, "it did not end within the grace period");
         signal_container(c->worker, c);
