@@ -12,6 +12,7 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -32,6 +33,7 @@ typedef struct StatsFile {
         const StatsKey *keys; /* "key number" lines, ended by NULL; or NULL: */
         size_t offset;        /* of the one number, or of a CgroupPressure */
         bool pressure;
+        bool limit; /* of memory or swap */
 } StatsFile;
 
 static const StatsKey v1_cpu_stat[] = {
@@ -68,9 +70,9 @@ static const StatsFile v1_files[] = {
           false },
         { "memory", "memory.stat", CGROUP_STATS_BASIC, v1_memory_stat, 0, false },
         { "memory", "memory.limit_in_bytes", CGROUP_STATS_BASIC, NULL, AT(memory_limit_bytes),
-          false },
+          false, true },
         { "memory", "memory.memsw.limit_in_bytes", CGROUP_STATS_BASIC, NULL, AT(swap_limit_bytes),
-          false },
+          false, true },
         { "memory", "memory.max_usage_in_bytes", CGROUP_STATS_ALL, NULL, AT(memory_max_bytes),
           false },
         { "memory", "memory.kmem.usage_in_bytes", CGROUP_STATS_ALL, NULL, AT(memory_kernel_bytes),
@@ -117,9 +119,9 @@ static const StatsFile v2_files[] = {
         { NULL, "cpu.stat", CGROUP_STATS_BASIC, v2_cpu_stat, 0, false },
         { NULL, "memory.current", CGROUP_STATS_BASIC, NULL, AT(memory_usage_bytes), false },
         { NULL, "memory.stat", CGROUP_STATS_BASIC, v2_memory_stat, 0, false },
-        { NULL, "memory.max", CGROUP_STATS_BASIC, NULL, AT(memory_limit_bytes), false },
+        { NULL, "memory.max", CGROUP_STATS_BASIC, NULL, AT(memory_limit_bytes), false, true },
         { NULL, "memory.swap.current", CGROUP_STATS_BASIC, NULL, AT(swap_usage_bytes), false },
-        { NULL, "memory.swap.max", CGROUP_STATS_BASIC, NULL, AT(swap_limit_bytes), false },
+        { NULL, "memory.swap.max", CGROUP_STATS_BASIC, NULL, AT(swap_limit_bytes), false, true },
         { NULL, "pids.current", CGROUP_STATS_SUMMARY, NULL, AT(pids), false },
         { NULL, "cpu.pressure", CGROUP_STATS_SUMMARY, NULL, AT(cpu_pressure), true },
         { NULL, "memory.pressure", CGROUP_STATS_SUMMARY, NULL, AT(memory_pressure), true },
@@ -202,30 +204,34 @@ static void parse_file(const StatsFile *file, const char *text, CgroupStats *ret
 
 /* --- reading --- */
 
-static bool read_text(int dir_fd, const char *name, char *buf, size_t size)
+/* dir: of the length, with room for a name behind it. 0 or -errno. */
+static int read_text(char *dir, int length, const char *name, char *buf, size_t size)
 {
-        KL_AUTOFD int fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, buf, size - 1);
+        KL_AUTOFD int fd = -1;
+        ssize_t n;
 
+        if (snprintf(dir + length, (size_t)(PATH_MAX - length), "/%s", name) >= PATH_MAX - length)
+                return -ENAMETOOLONG;
+        fd = open(dir, O_RDONLY | O_CLOEXEC);
+        n = fd < 0 ? -1 : read(fd, buf, size - 1);
         if (n < 0)
-                return false;
+                return -errno;
         buf[n] = '\0';
-        return true;
+        return 0;
 }
 
-static int open_base(const CgroupTree *tree, const StatsFile *file, CgroupBase base,
-                     const char *path)
+/* Not through descriptors of directories: most are good for one or two files. */
+static int make_dir_path(const CgroupTree *tree, const StatsFile *file, CgroupBase base,
+                         const char *path, char ret[static PATH_MAX])
 {
-        int i = file->controller ? cgroup_find(tree, file->controller) : 0, fd;
-        KL_AUTOFREE char *dir = NULL;
+        int i = file->controller ? cgroup_find(tree, file->controller) : 0, n;
 
         if (i < 0)
                 return -ENODEV;
-        if (base == CGROUP_BASE_TREE)
-                return cgroup_open(tree, (size_t)i, path);
-        dir = str_format("%s%s", tree->hierarchies[i].mount_dir, path);
-        fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-        return fd < 0 ? -errno : fd;
+        n = base == CGROUP_BASE_TREE
+                    ? snprintf(ret, PATH_MAX, "%s/%s", tree->hierarchies[i].dir, path)
+                    : snprintf(ret, PATH_MAX, "%s%s", tree->hierarchies[i].mount_dir, path);
+        return n < PATH_MAX ? n : -ENAMETOOLONG;
 }
 
 static void finish_v1(CgroupStats *s)
@@ -284,12 +290,12 @@ static void finish(const CgroupTree *tree, CgroupStats *s)
 }
 
 /* "max 100000" or "20000 100000". */
-static void read_v2_quota(int dir_fd, CgroupStats *s)
+static void read_v2_quota(char *dir, int length, CgroupStats *s)
 {
         char text[64];
         const char *period;
 
-        if (!read_text(dir_fd, "cpu.max", text, sizeof(text)))
+        if (read_text(dir, length, "cpu.max", text, sizeof(text)) < 0)
                 return;
         s->cpu_quota_us = parse_number(text);
         period = strchr(text, ' ');
@@ -303,28 +309,34 @@ int cgroup_stats(const CgroupTree *tree, CgroupBase base, const char *path, Cgro
         const StatsFile *files = v1 ? v1_files : v2_files;
         size_t n = v1 ? ELEMENTS(v1_files) : ELEMENTS(v2_files);
         const char *controller = NULL;
-        KL_AUTOFD int fd = -1;
-        char text[STATS_TEXT_MAX];
-        int r = -ENOENT;
+        char dir[PATH_MAX], text[STATS_TEXT_MAX];
+        bool keep = level & CGROUP_STATS_KEEP_LIMITS;
+        uint64_t memory_limit = keep ? ret->memory_limit_bytes : 0;
+        uint64_t swap_limit = keep ? ret->swap_limit_bytes : 0;
+        int length = -1, r = -ENOENT;
 
+        level &= ~CGROUP_STATS_KEEP_LIMITS;
         *ret = (CgroupStats){ 0 };
         for (size_t i = 0; i < n; i++) {
                 const StatsFile *f = &files[i];
 
-                if (f->level > level)
+                if (f->level > level || (f->limit && keep))
                         continue;
-                if (i == 0 || (v1 && !str_eq(controller, f->controller))) {
-                        kl_close(fd);
-                        fd = open_base(tree, f, base, path);
-                        controller = f->controller;
-                        r = r == 0 || fd >= 0 ? 0 : fd;
-                }
-                if (fd >= 0 && read_text(fd, f->name, text, sizeof(text)))
-                        parse_file(f, text, ret);
+                if (i == 0 || (v1 && !str_eq(controller, f->controller)))
+                        length = make_dir_path(tree, f, base, path, dir);
+                controller = f->controller;
+                if (length < 0 || read_text(dir, length, f->name, text, sizeof(text)) < 0)
+                        continue;
+                parse_file(f, text, ret);
+                r = 0;
         }
         if (r == 0 && !v1 && level == CGROUP_STATS_ALL)
-                read_v2_quota(fd, ret);
+                read_v2_quota(dir, length, ret);
         finish(tree, ret);
+        if (keep) {
+                ret->memory_limit_bytes = memory_limit;
+                ret->swap_limit_bytes = swap_limit;
+        }
         return r;
 }
 

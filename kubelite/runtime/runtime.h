@@ -106,6 +106,9 @@ typedef enum CgroupStatsLevel {
         CGROUP_STATS_BASIC,   /* processor and memory, with swap and limits */
         CGROUP_STATS_SUMMARY, /* and processes and pressure */
         CGROUP_STATS_ALL,
+        /* Or'ed to one of these: the limits of memory and swap that the result holds already are
+         * kept instead of read again. */
+        CGROUP_STATS_KEEP_LIMITS = 1 << 8,
 } CgroupStatsLevel;
 
 #define CGROUP_STATS_UNLIMITED UINT64_MAX

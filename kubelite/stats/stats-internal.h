@@ -13,6 +13,13 @@ typedef struct RateSample {
         uint64_t nano_cores;
 } RateSample;
 
+/* What is kept of a group between reports. */
+typedef struct Sample {
+        RateSample rate;
+        int64_t seen_us, limits_us; /* 0: never */
+        uint64_t memory_limit_bytes, swap_limit_bytes;
+} Sample;
+
 /* Pure: a new reading. */
 void rate_update(RateSample *sample, int64_t time_us, uint64_t cpu_ns, bool *ret_has_rate,
                  uint64_t *ret_nano_cores);
@@ -23,7 +30,7 @@ struct Stats {
         StatsListFunc list;
         void *data;
         DiskService *disk;
-        Map *samples; /* RateSample by container id, pod uid, or "node" and the like */
+        Map *samples; /* Sample by container id, pod uid, or "node" and the like */
 };
 
 struct StatsGather {

@@ -29,35 +29,61 @@ struct StatsJob {
 
 /* --- groups --- */
 
-static void add_rate(Stats *s, const char *key, StatsGroup *g)
+static Sample *sample_of(Stats *s, const char *key)
 {
-        RateSample *sample = map_get(s->samples, key);
+        Sample *sample = map_get(s->samples, key);
 
-        if (!sample) {
-                sample = calloc(1, sizeof(*sample));
-                if (!sample || map_set(s->samples, key, sample) < 0) {
-                        free(sample);
-                        return;
-                }
+        if (sample)
+                return sample;
+        sample = calloc(1, sizeof(*sample));
+        if (!sample || map_set(s->samples, key, sample) < 0) {
+                free(sample);
+                return NULL;
         }
-        rate_update(sample, g->time_us, g->used.cpu_usage_ns, &g->has_rate, &g->nano_cores);
+        return sample;
 }
 
-static void finish_group(StatsGather *gather, const char *key, int r, StatsGroup *g)
+/* The level to read a group with. */
+static CgroupStatsLevel level_for(StatsGather *gather, const char *key, StatsGroup *g)
 {
+        const Sample *sample = map_get(gather->stats->samples, key);
+        int64_t now = time_realtime_us();
+
+        if (!sample || now < sample->limits_us || now - sample->limits_us > STATS_LIMITS_AGE_US)
+                return gather->level;
+        g->used.memory_limit_bytes = sample->memory_limit_bytes;
+        g->used.swap_limit_bytes = sample->swap_limit_bytes;
+        return gather->level | CGROUP_STATS_KEEP_LIMITS;
+}
+
+/* level: what it was read with. */
+static void finish_group(StatsGather *gather, const char *key, CgroupStatsLevel level, int r,
+                         StatsGroup *g)
+{
+        Sample *sample = r == 0 ? sample_of(gather->stats, key) : NULL;
+
         g->time_us = time_realtime_us();
         g->known = r == 0;
-        if (g->known && gather->level >= CGROUP_STATS_SUMMARY)
-                add_rate(gather->stats, key, g);
+        if (!sample)
+                return;
+        sample->seen_us = g->time_us;
+        if (!(level & CGROUP_STATS_KEEP_LIMITS)) {
+                sample->limits_us = g->time_us;
+                sample->memory_limit_bytes = g->used.memory_limit_bytes;
+                sample->swap_limit_bytes = g->used.swap_limit_bytes;
+        }
+        if (gather->level >= CGROUP_STATS_SUMMARY)
+                rate_update(&sample->rate, g->time_us, g->used.cpu_usage_ns, &g->has_rate,
+                            &g->nano_cores);
 }
 
 static void forget_samples(Stats *s, int64_t now_us)
 {
-        const RateSample *sample;
+        const Sample *sample;
         const char *key;
 
         for (size_t i = 0; map_next(s->samples, &i, &key, &sample);)
-                if (now_us - sample->asked_us > STATS_SAMPLE_FORGET_US)
+                if (now_us - sample->seen_us > STATS_SAMPLE_FORGET_US)
                         map_remove(s->samples, key);
 }
 
@@ -104,6 +130,7 @@ static StatsPod *next_pod(StatsGather *gather)
 StatsPod *stats_add_pod(StatsGather *gather, const StatsPodSource *source)
 {
         StatsPod *pod = next_pod(gather);
+        CgroupStatsLevel level;
         int r;
 
         if (!pod) {
@@ -129,8 +156,9 @@ StatsPod *stats_add_pod(StatsGather *gather, const StatsPodSource *source)
         if (!source->sandbox)
                 return pod;
         pod->group_path = take(gather, sandbox_group(source->sandbox, NULL));
-        r = sandbox_stats(source->sandbox, NULL, gather->level, &pod->group.used);
-        finish_group(gather, pod->uid, r, &pod->group);
+        level = level_for(gather, pod->uid, &pod->group);
+        r = sandbox_stats(source->sandbox, NULL, level, &pod->group.used);
+        finish_group(gather, pod->uid, level, r, &pod->group);
         return pod;
 }
 
@@ -153,7 +181,8 @@ int stats_add_container(StatsGather *gather, StatsPod *pod, const StatsContainer
 {
         const Sandbox *sandbox = source->sandbox;
         StatsContainer *c = &pod->containers[pod->n_containers];
-        int r = sandbox_stats(sandbox, source->id, gather->level, &c->group.used);
+        CgroupStatsLevel level = level_for(gather, source->id, &c->group);
+        int r = sandbox_stats(sandbox, source->id, level, &c->group.used);
 
         /* It ended a moment ago. */
         if (r < 0)
@@ -172,7 +201,7 @@ int stats_add_container(StatsGather *gather, StatsPod *pod, const StatsContainer
         if (gather->error)
                 return gather->error;
         pod->n_containers++;
-        finish_group(gather, c->id, r, &c->group);
+        finish_group(gather, c->id, level, r, &c->group);
         if (gather->level >= CGROUP_STATS_SUMMARY && !pod->host_network && !pod->network.time_us &&
             source->pid > 0)
                 stats_read_network(gather->report->arena, source->pid, &pod->network);
@@ -243,7 +272,7 @@ static void read_node(StatsGather *gather)
         uint64_t pid_max, threads_max;
         int r = runtime_machine_stats(runtime, gather->level, &report->node.used);
 
-        finish_group(gather, "node", r, &report->node);
+        finish_group(gather, "node", gather->level, r, &report->node);
         report->memory_bytes = value_after("/proc/meminfo", "MemTotal:") * 1024;
         report->swap_bytes = value_after("/proc/meminfo", "SwapTotal:") * 1024;
         if (gather->level < CGROUP_STATS_SUMMARY)
@@ -265,7 +294,7 @@ static void read_qos(StatsGather *gather, QosClass qos, StatsQosGroup *g)
         if (!g->path)
                 return;
         g->group.started_us = runtime_qos_since_us(runtime, qos);
-        finish_group(gather, g->path, r, &g->group);
+        finish_group(gather, g->path, gather->level, r, &g->group);
 }
 
 static void read_system(StatsGather *gather)
@@ -275,7 +304,7 @@ static void read_system(StatsGather *gather)
 
         read_qos(gather, QOS_GUARANTEED, &report->pods_group);
         r = runtime_self_stats(gather->stats->options.runtime, gather->level, &report->daemon.used);
-        finish_group(gather, "kubelet", r, &report->daemon);
+        finish_group(gather, "kubelet", gather->level, r, &report->daemon);
         if (gather->level < CGROUP_STATS_ALL)
                 return;
         read_qos(gather, QOS_BURSTABLE, &report->burstable);

@@ -16,6 +16,8 @@
 typedef struct Stats Stats;
 
 #define STATS_RATE_MIN_MS 5000
+/* Limits hardly change: they are read again after this long. */
+#define STATS_LIMITS_AGE_US (60 * 1000000LL)
 /* Rates of what was not read for this long begin anew. */
 #define STATS_SAMPLE_FORGET_US (600 * 1000000LL)
 /* Images are unpacked once: looking how much they take is long work for little news. */
