@@ -348,6 +348,9 @@ static const ControlHandler handlers[] = {
         { "inspect", on_inspect },
         { "version", on_version },
         { "stats", daemon_stats_command },
+        { "exec", daemon_control_exec },
+        { "attach", daemon_control_attach },
+        { "forward", daemon_control_forward },
         { NULL, NULL },
 };
 

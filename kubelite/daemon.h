@@ -90,6 +90,10 @@ int daemon_pressure_start(Daemon *d, KlError **err);
 
 int daemon_control_start(Daemon *d, KlError **err);
 void daemon_control_stop(Daemon *d);
+/* Handlers of the local socket. */
+void daemon_control_exec(ControlReply *reply, const Value *request, int fd, void *daemon);
+void daemon_control_attach(ControlReply *reply, const Value *request, int fd, void *daemon);
+void daemon_control_forward(ControlReply *reply, const Value *request, int fd, void *daemon);
 
 /* The kubelet API, unless the configuration wants none. */
 int daemon_server_start(Daemon *d, KlError **err);

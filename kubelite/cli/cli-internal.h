@@ -36,6 +36,9 @@ int cli_run_pull(const CliCommand *command, int argc, char **argv);
 int cli_run_import(const CliCommand *command, int argc, char **argv);
 int cli_run_rmi(const CliCommand *command, int argc, char **argv);
 int cli_run_logs(const CliCommand *command, int argc, char **argv);
+int cli_run_exec(const CliCommand *command, int argc, char **argv);
+int cli_run_attach(const CliCommand *command, int argc, char **argv);
+int cli_run_port_forward(const CliCommand *command, int argc, char **argv);
 int cli_run_inspect(const CliCommand *command, int argc, char **argv);
 int cli_run_stats(const CliCommand *command, int argc, char **argv);
 int cli_run_version(const CliCommand *command, int argc, char **argv);
@@ -113,6 +116,38 @@ int cli_request(const CliRequest *request, Value **ret, KlError **err);
 
 /* Asks (json may be NULL: out of memory), and complains itself: CLI_OK or the exit status. */
 int cli_fetch(const CliCommon *common, const char *json, Value **ret);
+
+/* The same in steps, for what goes on while it waits. */
+#define CLI_FDS_MAX 3
+int cli_connect(const char *state_dir, int *ret, KlError **err);
+int cli_send(int socket, const char *json, const int *fds, size_t n_fds);
+/* Of the answer, without its end: 1 when it was the last one, 0 for others. */
+int cli_take_line(const CliRequest *request, const char *line, size_t len, Value **ret,
+                  KlError **err);
+
+/* --- target.c --- */
+
+/* A running container, named as far as the user did: of several the first one of the pod. */
+typedef struct CliTarget {
+        char *namespace, *pod, *container;
+} CliTarget;
+
+int cli_find_target(const char *state_dir, const char *namespace, const char *pod,
+                    const char *container, CliTarget *ret, KlError **err);
+void cli_target_deinit(CliTarget *target);
+
+/* --- streams.c --- */
+
+/* Bytes between this command's standard streams and the pipes to a process. */
+typedef struct CliStreams {
+        int in, out, err; /* our ends, or -1; closed as they end */
+        int control;      /* the daemon's connection; -1: only the streams count */
+        bool tty;         /* the terminal here is the process's */
+        bool ends_by_eof; /* and not by the daemon's answer */
+} CliStreams;
+
+/* Until the daemon's answer (returned) or the streams' end. 1: a signal ended it (*ret_signal). */
+int cli_run_streams(CliStreams *streams, Value **ret, int *ret_signal, KlError **err);
 
 /* {"command":command, key: value…} with NULL values left out; keys and values in pairs, NULL last.
  */

@@ -23,6 +23,15 @@ const CliCommand cli_commands[] = {
           "Standard output and standard error of the container go to those of this command. The "
           "log file is read\ndirectly; the daemon is only asked where it is.",
           cli_run_logs },
+        { "exec", "POD -- COMMAND [ARGUMENT…]", "Run a command in a container",
+          "The exit status is the command's. It is killed when this is interrupted.",
+          cli_run_exec },
+        { "attach", "POD", "Follow a container's output, and give it input",
+          "Its output so far is what 'logs' prints.", cli_run_attach },
+        { "port-forward", "POD [LOCAL:]REMOTE…", "Listen on local ports for a pod's",
+          "On 127.0.0.1 and ::1; a LOCAL of 0 is any free port. Each connection is made to the "
+          "pod's own loopback.",
+          cli_run_port_forward },
         { "inspect", "NAME|ID", "Show all that is known of a pod, container or image",
           "An id may be cut short as long as it is the only one that begins so.", cli_run_inspect },
         { "stats", "[POD]", "Show what running containers use",
@@ -44,7 +53,7 @@ static void print_help(FILE *to)
               "       kubelite [FLAG…]              run the node (see --help)\n\nSubcommands:\n",
               to);
         for (const CliCommand *c = cli_commands; c->name; c++)
-                fprintf(to, "  %-8s %s\n", c->name, c->summary);
+                fprintf(to, "  %-12s %s\n", c->name, c->summary);
         fputs("\n'kubelite SUBCOMMAND --help' tells more.\n", to);
 }
 

@@ -18,7 +18,7 @@
 /* A result is at most 32 MiB; its line is a little longer. */
 #define LINE_MAX_BYTES (33 * 1024 * 1024)
 
-static int client_connect(const char *state_dir, int *ret, KlError **err)
+int cli_connect(const char *state_dir, int *ret, KlError **err)
 {
         struct sockaddr_un addr = { .sun_family = AF_UNIX };
         KL_AUTOFD int dir = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -43,11 +43,11 @@ static int client_connect(const char *state_dir, int *ret, KlError **err)
         return kl_error_errno(err, r, NULL, "connect to %s/" SOCKET_NAME, state_dir);
 }
 
-static int client_send(int socket, const CliRequest *request)
+int cli_send(int socket, const char *json, const int *fds, size_t n_fds)
 {
-        KL_AUTOFREE char *line = str_format("%s\n", request->json);
+        KL_AUTOFREE char *line = str_format("%s\n", json);
         union {
-                char bytes[CMSG_SPACE(sizeof(int))];
+                char bytes[CMSG_SPACE(CLI_FDS_MAX * sizeof(int))];
                 struct cmsghdr align;
         } control = { { 0 } };
         struct iovec iov = { line, line ? strlen(line) : 0 };
@@ -56,16 +56,16 @@ static int client_send(int socket, const CliRequest *request)
 
         if (!line)
                 return -ENOMEM;
-        if (request->fd >= 0) {
+        if (n_fds > 0) {
                 struct cmsghdr *c;
 
                 msg.msg_control = control.bytes;
-                msg.msg_controllen = sizeof(control.bytes);
+                msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
                 c = CMSG_FIRSTHDR(&msg);
                 c->cmsg_level = SOL_SOCKET;
                 c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(sizeof(int));
-                memcpy(CMSG_DATA(c), &request->fd, sizeof(int));
+                c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+                memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
         }
         n = sendmsg(socket, &msg, MSG_NOSIGNAL);
         if (n < 0)
@@ -74,8 +74,8 @@ static int client_send(int socket, const CliRequest *request)
 }
 
 /* 1: there was the final line. */
-static int client_line(const CliRequest *request, const char *line, size_t len, Value **ret,
-                       KlError **err)
+int cli_take_line(const CliRequest *request, const char *line, size_t len, Value **ret,
+                  KlError **err)
 {
         KL_AUTO(value_free) Value *message = NULL;
         const Value *error, *result;
@@ -130,7 +130,7 @@ static int client_read(int socket, const CliRequest *request, Value **ret, KlErr
                 while ((end = memchr(buf.data + scanned, '\n', buf.len - scanned))) {
                         size_t len = (size_t)(end - buf.data);
 
-                        r = client_line(request, buf.data, len, ret, err);
+                        r = cli_take_line(request, buf.data, len, ret, err);
                         if (r != 0)
                                 return r < 0 ? r : 0;
                         buf_consume(&buf, len + 1);
@@ -149,7 +149,7 @@ int cli_request(const CliRequest *request, Value **ret, KlError **err)
 
         if (!request->json)
                 return kl_error(err, -ENOMEM, NULL, "out of memory");
-        r = client_connect(request->state_dir, &socket, err);
+        r = cli_connect(request->state_dir, &socket, err);
         if (r < 0)
                 return r;
         if (request->timeout_s) {
@@ -158,7 +158,7 @@ int cli_request(const CliRequest *request, Value **ret, KlError **err)
                 setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
         }
         /* A server that refuses at once has said why: read that, whatever became of the request. */
-        r = client_send(socket, request);
+        r = cli_send(socket, request->json, &request->fd, request->fd >= 0);
         if (r < 0 && r != -EPIPE && r != -ECONNRESET)
                 return kl_error_errno(err, r, NULL, "ask the daemon");
         return client_read(socket, request, ret, err);

@@ -19,10 +19,15 @@ const char *const node_condition_names[NODE_CONDITIONS] = {
 };
 
 const char *const node_section_names[NODE_SECTIONS] = {
-        [NODE_SECTION_ADDRESSES] = "addresses", [NODE_SECTION_ALLOCATABLE] = "allocatable",
-        [NODE_SECTION_CAPACITY] = "capacity",   [NODE_SECTION_ENDPOINTS] = "daemonEndpoints",
-        [NODE_SECTION_FEATURES] = "features",   [NODE_SECTION_IMAGES] = "images",
-        [NODE_SECTION_INFO] = "nodeInfo",       [NODE_SECTION_HANDLERS] = "runtimeHandlers",
+        [NODE_SECTION_ADDRESSES] = "addresses",
+        [NODE_SECTION_ALLOCATABLE] = "allocatable",
+        [NODE_SECTION_CAPACITY] = "capacity",
+        [NODE_SECTION_ENDPOINTS] = "daemonEndpoints",
+        [NODE_SECTION_DECLARED] = "declaredFeatures",
+        [NODE_SECTION_FEATURES] = "features",
+        [NODE_SECTION_IMAGES] = "images",
+        [NODE_SECTION_INFO] = "nodeInfo",
+        [NODE_SECTION_HANDLERS] = "runtimeHandlers",
 };
 
 /* --- conditions --- */
@@ -195,6 +200,12 @@ static void print_section(JsonWriter *w, const NodeStatus *status, NodeSection s
                 jw_kobject(w, "kubeletEndpoint");
                 jw_kint(w, "Port", status->port);
                 jw_end(w);
+                jw_end(w);
+                break;
+        case NODE_SECTION_DECLARED:
+                /* KEP-5328: what the control plane may rely on; sorted. */
+                jw_array(w);
+                jw_str(w, "ExtendWebSocketsToKubelet");
                 jw_end(w);
                 break;
         case NODE_SECTION_FEATURES:

@@ -49,12 +49,15 @@ struct ControlReply {
         List link;
         ReplyState state;
         int fd;
-        int passed_fd;
+        int passed_fds[CONTROL_FDS_MAX];
+        size_t n_passed;
+        int pass_fd; /* to go with the next bytes */
         Watch *watch;
         Timer *timer;
         Buf request, queue;
         ControlCancelFunc cancel;
         void *cancel_data;
+        ControlLineFunc line;
 };
 
 static ControlReply *reply_free(ControlReply *r)
@@ -66,7 +69,9 @@ static ControlReply *reply_free(ControlReply *r)
         watch_free(r->watch);
         timer_free(r->timer);
         kl_close(r->fd);
-        kl_close(r->passed_fd);
+        for (size_t i = 0; i < r->n_passed; i++)
+                kl_close(r->passed_fds[i]);
+        kl_close(r->pass_fd);
         buf_deinit(&r->request);
         buf_deinit(&r->queue);
         free(r);
@@ -81,11 +86,37 @@ static void reply_drop(ControlReply *r)
         reply_free(r);
 }
 
+static ssize_t reply_send(ControlReply *r)
+{
+        union {
+                char bytes[CMSG_SPACE(sizeof(int))];
+                struct cmsghdr align;
+        } control = { { 0 } };
+        struct iovec iov = { r->queue.data, r->queue.len };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        struct cmsghdr *c;
+        ssize_t n;
+
+        if (r->pass_fd >= 0) {
+                msg.msg_control = control.bytes;
+                msg.msg_controllen = sizeof(control.bytes);
+                c = CMSG_FIRSTHDR(&msg);
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(sizeof(int));
+                memcpy(CMSG_DATA(c), &r->pass_fd, sizeof(int));
+        }
+        n = sendmsg(r->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0)
+                r->pass_fd = kl_close(r->pass_fd);
+        return n;
+}
+
 /* Writes what the socket takes; false when the reply was freed. */
 static bool reply_flush(ControlReply *r)
 {
         while (r->queue.len > 0) {
-                ssize_t n = send(r->fd, r->queue.data, r->queue.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+                ssize_t n = reply_send(r);
 
                 if (n < 0 && errno == EINTR)
                         continue;
@@ -175,6 +206,22 @@ void control_reply_on_cancel(ControlReply *reply, ControlCancelFunc func, void *
         reply->cancel_data = data;
 }
 
+void control_reply_on_line(ControlReply *reply, ControlLineFunc func)
+{
+        reply->line = func;
+}
+
+void control_reply_pass(ControlReply *reply, int fd)
+{
+        kl_close(reply->pass_fd);
+        reply->pass_fd = fd;
+}
+
+int control_reply_fd(const ControlReply *reply, size_t i)
+{
+        return i < reply->n_passed ? reply->passed_fds[i] : -1;
+}
+
 /* --- requests --- */
 
 static void reply_dispatch(ControlReply *r, size_t len)
@@ -192,13 +239,13 @@ static void reply_dispatch(ControlReply *r, size_t len)
         command = value_get_str(request, "command");
         for (const ControlHandler *h = r->control->handlers; command && h->command; h++)
                 if (str_eq(h->command, command)) {
-                        h->func(r, request, r->passed_fd, r->control->data);
+                        h->func(r, request, control_reply_fd(r, 0), r->control->data);
                         return;
                 }
         reply_fail(r, "InvalidRequest", "the request names no known command");
 }
 
-/* The first descriptor is kept; others are closed. */
+/* The first ones are kept; others are closed. */
 static void take_fds(ControlReply *r, struct msghdr *msg)
 {
         for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
@@ -211,8 +258,8 @@ static void take_fds(ControlReply *r, struct msghdr *msg)
                         int fd;
 
                         memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-                        if (r->passed_fd < 0)
-                                r->passed_fd = fd;
+                        if (r->n_passed < CONTROL_FDS_MAX)
+                                r->passed_fds[r->n_passed++] = fd;
                         else
                                 kl_close(fd);
                 }
@@ -239,6 +286,34 @@ static ssize_t reply_receive(ControlReply *r, char *data, size_t size)
         return n;
 }
 
+/* What follows a request. */
+static void reply_lines(ControlReply *r)
+{
+        const char *end;
+
+        if (buf_error(&r->request)) {
+                reply_drop(r);
+                return;
+        }
+        while (r->state == REPLY_WAITING && r->request.len > 0 &&
+               (end = memchr(r->request.data, '\n', r->request.len))) {
+                KL_AUTO(value_free) Value *line = NULL;
+                size_t len = (size_t)(end - r->request.data);
+
+                if (json_parse(r->request.data, len, &line, NULL) == 0)
+                        r->line(r, line, r->cancel_data);
+                buf_consume(&r->request, len + 1);
+        }
+}
+
+static void reply_request(ControlReply *r, size_t len)
+{
+        reply_dispatch(r, len);
+        buf_consume(&r->request, len + 1);
+        if (r->line)
+                reply_lines(r);
+}
+
 static void reply_read(ControlReply *r)
 {
         char chunk[READ_SIZE];
@@ -251,14 +326,18 @@ static void reply_read(ControlReply *r)
                 reply_drop(r);
                 return;
         }
-        if (r->state != REPLY_READING)
+        if (r->state != REPLY_READING && !r->line)
                 return; /* nothing may follow the request; it is not kept */
         buf_add(&r->request, chunk, (size_t)n);
+        if (r->state == REPLY_WAITING) {
+                reply_lines(r);
+                return;
+        }
         end = r->request.len ? memchr(r->request.data, '\n', r->request.len) : NULL;
         if (buf_error(&r->request) || (!end && r->request.len == CONTROL_REQUEST_MAX))
                 reply_fail(r, "InvalidRequest", "the request is too long");
         else if (end)
-                reply_dispatch(r, (size_t)(end - r->request.data));
+                reply_request(r, (size_t)(end - r->request.data));
 }
 
 static void on_connection(Watch *watch, int fd, unsigned int events, void *data)
@@ -303,7 +382,7 @@ static int reply_new(Control *control, int fd)
         }
         *r = (ControlReply){ .control = control,
                              .fd = fd,
-                             .passed_fd = -1,
+                             .pass_fd = -1,
                              .request = BUF_INIT_LIMIT(CONTROL_REQUEST_MAX) };
         list_append(&control->replies, &r->link);
         control->n_replies++;

@@ -36,6 +36,12 @@
  *             [{name, namespace, uid, cpu_nano_cores?, cpu_core_nano_seconds,
  *               memory_working_set_bytes, memory_limit_bytes?, pids, ephemeral_bytes?, containers:
  *               [{name, id, the same but ephemeral_bytes, rootfs_bytes?, logs_bytes?}]}]
+ *   exec      {namespace, pod, container, args: [], tty: bool} and descriptors that become the
+ *             command's standard input, output and error
+ *             result {exit_code}; meanwhile the client may send lines {"rows":…,"columns":…}.
+ *             The command is killed when the client closes the connection
+ *   attach    {namespace, pod, container} and descriptors as exec; result {tty: bool}, at once
+ *   forward   {namespace, pod, port}; result {} and a descriptor: a connection to that port
  *   version   {}; {version, kubernetes_version, node?, pid, started_at}
  *
  * Reasons that the tool acts on: NotFound, Ambiguous, InvalidRequest, Unavailable. Others are
@@ -44,7 +50,8 @@
 typedef struct Control Control;
 typedef struct ControlReply ControlReply;
 
-#define CONTROL_CONNECTIONS_MAX 16
+#define CONTROL_CONNECTIONS_MAX 64
+#define CONTROL_FDS_MAX 3 /* passed with a request */
 #define CONTROL_REQUEST_MAX (64 * 1024)
 /* One result; and what may wait for a slow client before progress lines are dropped. */
 #define CONTROL_RESULT_MAX (32 * 1024 * 1024)
@@ -55,7 +62,7 @@ typedef struct ControlReply ControlReply;
 /*
  * The handler answers at once or later, with control_reply_result() or control_reply_error() once;
  * either ends the reply, as does the cancel callback. request is valid during the call only. fd is
- * -1 or a descriptor that belongs to the server: dup it to keep it.
+ * -1 or the first descriptor; it belongs to the server: dup it to keep it.
  */
 typedef void (*ControlFunc)(ControlReply *reply, const Value *request, int fd, void *data);
 
@@ -75,6 +82,14 @@ KL_DEFINE_CLEANUP(Control *, control_free);
 /* The client is gone (or the server goes): stop working, do not touch the reply again. */
 typedef void (*ControlCancelFunc)(ControlReply *reply, void *data);
 void control_reply_on_cancel(ControlReply *reply, ControlCancelFunc func, void *data);
+
+/* Of those that came with the request; -1 if there are fewer. The server's: dup it to keep it. */
+int control_reply_fd(const ControlReply *reply, size_t i);
+/* Lines that follow the request; data is control_reply_on_cancel's. Without it they are dropped. */
+typedef void (*ControlLineFunc)(ControlReply *reply, const Value *line, void *data);
+void control_reply_on_line(ControlReply *reply, ControlLineFunc func);
+/* Passes a descriptor, which is taken over, with the final line. */
+void control_reply_pass(ControlReply *reply, int fd);
 
 /* json is one value on one line. False when it was dropped since the client reads too slowly. */
 bool control_reply_progress(ControlReply *reply, const char *json, size_t len);

@@ -2,23 +2,20 @@
 
 /*
  * /portForward: each connection of the client becomes one to the pod's loopback, within its network
- * namespace: first IPv4, then IPv6, as upstream does.
+ * namespace.
  */
 
 #include "server/streams-internal.h"
 
 #include "base/str.h"
-#include "net/netns-socket.h"
-
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
+#include "server/pod-dial.h"
 
 typedef struct Forward {
         ServedStream base;
         char *pod_uid;
         SandboxWatch *sandbox; /* its end is the session's: sockets would hold the namespace */
         List connections;
+        bool channels; /* which cannot tell that output has ended, but by their end */
 } Forward;
 
 typedef struct Connection {
@@ -26,10 +23,7 @@ typedef struct Connection {
         Forward *forward;
         StreamChannel *channel;
         uint16_t port;
-        int family;
-        int errors[2]; /* of IPv4, of IPv6 */
-        int fd;
-        Watch *watch;     /* while it is being made */
+        PodDial *dial;    /* while it is being made */
         StreamPump *pump; /* once it is there */
         bool input_ended; /* before that */
 } Connection;
@@ -44,9 +38,8 @@ static Forward *of(void *data)
 static void connection_free(Connection *n)
 {
         list_unlink(&n->link);
-        watch_free(n->watch);
+        pod_dial_free(n->dial);
         stream_pump_free(n->pump);
-        kl_close(n->fd);
         free(n);
 }
 
@@ -60,119 +53,57 @@ static void connection_close(Connection *n, const char *message)
         stream_forward_close(channel, message);
 }
 
-static void connection_fail(Connection *n)
-{
-        const Forward *f = n->forward;
-        Place place;
-        bool found = served_stream_find(&f->base, &place) == 0 && place.sandbox;
-        KL_AUTOFREE char *text = str_format(
-                "error forwarding port %u to pod %s, uid %s: failed to connect to localhost:%u "
-                "inside namespace \"%s\", IPv4: %s, IPv6: %s",
-                n->port, f->base.pod, f->pod_uid, n->port,
-                found ? sandbox_netns(place.sandbox) : "", strerror(n->errors[0]),
-                strerror(n->errors[1]));
-
-        connection_close(n, text ? text : "out of memory");
-}
-
 static void on_pump(StreamPump *pump, PumpEnd end, void *data)
 {
-        if (stream_pump_is_done(pump))
-                connection_close(data, NULL);
+        Connection *n = data;
+
+        if (stream_pump_is_done(pump) || (end == PUMP_OUT_ENDED && n->forward->channels))
+                connection_close(n, NULL);
 }
 
-static void connection_made(Connection *n)
+static void on_dialed(PodDial *dial, int fd, const char *why, void *data)
 {
+        Connection *n = data;
+        const Forward *f = n->forward;
         StreamPumpSpec spec = { .channel = n->channel,
-                                .fd = KL_STEAL_FD(n->fd),
+                                .fd = fd,
                                 .directions = PUMP_IN | PUMP_OUT,
                                 .func = on_pump,
                                 .data = n };
-        int one = 1;
+        KL_AUTOFREE char *text = NULL;
 
-        n->watch = watch_free(n->watch);
-        setsockopt(spec.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-        if (stream_pump_new(n->forward->base.server->loop, &spec, &n->pump) < 0)
+        n->dial = pod_dial_free(n->dial);
+        if (fd < 0) {
+                text = str_format("error forwarding port %u to pod %s, uid %s: %s", n->port,
+                                  f->base.pod, f->pod_uid, why);
+                connection_close(n, text ? text : why);
+        } else if (stream_pump_new(f->base.server->loop, &spec, &n->pump) < 0) {
                 connection_close(n, "out of memory");
-        else if (n->input_ended)
+        } else if (n->input_ended) {
                 stream_pump_input_end(n->pump);
-        else
+        } else {
                 stream_resume(n->channel);
-}
-
-static void try_next(Connection *n);
-
-static void on_connected(Watch *watch, int fd, unsigned int events, void *data)
-{
-        Connection *n = data;
-        int error = 0;
-        socklen_t len = sizeof(error);
-
-        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
-                error = errno;
-        if (error == 0) {
-                connection_made(n);
-                return;
         }
-        n->errors[n->family == AF_INET6] = error;
-        n->watch = watch_free(n->watch);
-        n->fd = kl_close(n->fd);
-        try_next(n);
-}
-
-static int begin(Connection *n, const char *netns)
-{
-        struct sockaddr_in in4 = { .sin_family = AF_INET,
-                                   .sin_port = htons(n->port),
-                                   .sin_addr = { htonl(INADDR_LOOPBACK) } };
-        struct sockaddr_in6 in6 = { .sin6_family = AF_INET6,
-                                    .sin6_port = htons(n->port),
-                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
-        bool v6 = n->family == AF_INET6;
-
-        n->fd = netns_tcp_socket(netns, n->family);
-        if (n->fd < 0)
-                return KL_STEAL_FD(n->fd);
-        if (connect(n->fd, v6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in4,
-                    v6 ? sizeof(in6) : sizeof(in4)) < 0 &&
-            errno != EINPROGRESS)
-                return -errno;
-        return watch_new(n->forward->base.server->loop, n->fd, WATCH_WRITE, on_connected, n,
-                         &n->watch);
-}
-
-/* Also a connection that is there at once is told by the loop. */
-static void try_next(Connection *n)
-{
-        Place place;
-
-        while (n->family != AF_INET6) {
-                int r = -ENETUNREACH;
-
-                n->family = n->family == 0 ? AF_INET : AF_INET6;
-                if (served_stream_find(&n->forward->base, &place) == 0 && place.sandbox)
-                        r = begin(n, sandbox_netns(place.sandbox));
-                if (r == 0)
-                        return;
-                n->errors[n->family == AF_INET6] = -r;
-                n->fd = kl_close(n->fd);
-        }
-        connection_fail(n);
 }
 
 static void on_connect(StreamSession *session, StreamChannel *channel, uint16_t port, void *data)
 {
         Forward *f = of(data);
         Connection *n = calloc(1, sizeof(*n));
+        Place place;
 
-        if (!n) {
-                stream_forward_close(channel, "out of memory");
+        if (!n || served_stream_find(&f->base, &place) < 0 || !place.sandbox) {
+                stream_forward_close(channel, n ? "the pod is gone" : "out of memory");
+                free(n);
                 return;
         }
-        *n = (Connection){ .forward = f, .channel = channel, .port = port, .fd = -1 };
+        *n = (Connection){ .forward = f, .channel = channel, .port = port };
         list_append(&f->connections, &n->link);
         stream_channel_set_user(channel, n);
-        try_next(n);
+        n->dial = pod_dial_new(f->base.server->loop, sandbox_netns(place.sandbox), port, on_dialed,
+                               n);
+        if (!n->dial)
+                connection_close(n, "out of memory");
 }
 
 static size_t on_input(StreamChannel *channel, const char *bytes, size_t len, void *data)
@@ -329,8 +260,10 @@ void server_port_forward(ServerRequest *rq)
                 return;
         }
         f = forward_new(&rq->target, &place);
-        if (f)
-                served_stream_start(&f->base, rq, &upgrade, &spec);
-        else
+        if (!f) {
                 exchange_respond_text(rq->exchange, 500, "out of memory");
+                return;
+        }
+        f->channels = upgrade.protocol.framing == STREAM_CHANNELS;
+        served_stream_start(&f->base, rq, &upgrade, &spec);
 }

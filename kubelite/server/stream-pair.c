@@ -85,7 +85,7 @@ void stream_forward_close(StreamChannel *c, const char *message)
         stream_enter(s);
         if (c->error->attached && len > s->mux->window(c->error))
                 len = s->mux->window(c->error);
-        if (c->error->attached && len > 0)
+        if (c->error->attached && !c->error->out_ended && len > 0)
                 s->mux->write(c->error, message, len);
         stream_pair_drop(c, false);
         /* WebSocket channels cannot be opened again. */

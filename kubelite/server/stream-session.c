@@ -568,6 +568,9 @@ void stream_end(StreamChannel *c)
                 return;
         stream_enter(c->session);
         lane_end(c);
+        /* kubectl waits for this before it lets go of its own client. */
+        if (c->lane == LANE_DATA)
+                lane_end(c->error);
         stream_leave(c->session);
 }
 

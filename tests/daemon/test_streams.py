@@ -10,13 +10,11 @@ import struct
 import threading
 import time
 import urllib.parse
-from pathlib import Path
 
 import pytest
 
 from support import build, pods, spdy
-from support.kubelet import IMAGE, Client, run_pod
-from support.netns import NetNs
+from support.kubelet import IMAGE, Client, pod_netns, run_pod
 from support.wait import eventually
 from support.websocket import Channels, Refused, Tunnel
 
@@ -383,17 +381,6 @@ def test_attach_once_and_with_a_terminal(admin, api_node):
 
 # -- port-forward -----------------------------------------------------------------------------------------------------------
 
-def pod_netns(node):
-    """The network of its only pod."""
-    name = next(p for p in Path("/run/netns").iterdir() if _belongs(node, p.name)).name
-    return NetNs(name=name)
-
-
-def _belongs(node, name):
-    return name in "".join(
-        p.read_text(errors="replace") for p in (node.dir / "state" / "pods").glob("*/sandbox.json"))
-
-
 class Echo:
     """Servers in a pod's network: "got", then all that comes, then "end"."""
 
@@ -599,3 +586,4 @@ def test_settings_of_streams(make_node, busybox, authority):
                  f"/containerLogs/default/{name}/c"):
         assert client.get(path, "POST") == (405, "Debug endpoints are disabled.\n"), path
     assert client.get("/pods")[0] == 200
+    assert node.cli_json("inspect", node.name)["status"]["declaredFeatures"] == ["ExtendWebSocketsToKubelet"]

@@ -24,7 +24,7 @@ if [ ! -d "$target" ]; then
         rm -rf "$new"
         mkdir -p "$new"
         apt_aside_init "$new/apt" deb "$suite" >&2
-        (cd "$new" && apt_aside "$new/apt" download "$package" >&2 && dpkg-deb -x ./*.deb root)
+        (cd "$new" && apt_aside "$new/apt" download "$package/$suite" >&2 && dpkg-deb -x ./*.deb root)
         mv "$new/root" "$target"
         rm -rf "$new"
 fi

@@ -2,11 +2,13 @@
 """Clients of a node's kubelet API that see every byte."""
 
 import contextlib
+import re
 import socket
 import ssl
 
 from support import pods, spdy, websocket
 from support.api import Api
+from support.netns import NetNs
 from support.node import PORT
 
 IMAGE = "docker.io/library/busybox:1"
@@ -71,6 +73,12 @@ def run_pod(node, name, script, **more):
     full = f"{name}-{node.name}"
     node.wait_pods(lambda found: [p for p in found if p["name"] == full and p["phase"] != "Pending"], what=f"{name} runs")
     return full
+
+
+def pod_netns(node):
+    """The network of a node's only pod."""
+    record, = (node.dir / "state" / "pods").glob("*/sandbox.json")
+    return NetNs(name=re.search(r'"id":"([0-9a-f]{64})"', record.read_text())[1])
 
 
 def head(method, path, *headers):

@@ -834,9 +834,9 @@ static void test_forward(void **state)
         expect(side, "in2:two in1:one end1 ");
         assert_int_equal(stream_write(side->channels[0], "ONE", 3), 3);
         stream_end(side->channels[0]);
-        expect_sent(side, "3:ONE fin3 ");
+        expect_sent(side, "3:ONE fin3 fin1 ");
         stream_forward_close(side->channels[0], NULL);
-        expect_sent(side, "fin1 ");
+        expect_sent(side, "");
         stream_forward_close(side->channels[1], "refused");
         expect_sent(side, "5:refused fin5 fin7 ");
         /* The client's late bytes and its goodbye. */
