@@ -138,7 +138,7 @@ def test_much_data_both_ways(admin, pod):
         return thread
 
     # A client without flow control, as kubectl: it writes while another thread reads.
-    c = Command(admin, exec_path(pod, "cat", stdin=True, stderr=False), windows=False)
+    c = Command(admin, exec_path(pod, "cat", stdin=True, stderr=False), windows=False, shared=True)
     thread = feed(c.stdin.send, c.stdin.close)
     out, _, status = c.finish()
     thread.join()
@@ -150,7 +150,7 @@ def test_much_data_both_ways(admin, pod):
     c = Command(admin, exec_path(pod, "sh", "-c", f"head -c {len(data)} /dev/zero", stderr=False))
     assert c.stdout.read_all() == bytes(len(data)) and c.session.overshoot == 0
     # WebSocket, in messages of all sizes.
-    channels = Channels(admin.websocket(exec_path(pod, "cat", stdin=True, stderr=False), ["v5.channel.k8s.io"]))
+    channels = Channels(admin.websocket(exec_path(pod, "cat", stdin=True, stderr=False), ["v5.channel.k8s.io"], shared=True))
 
     def send():
         at, n = 0, 1
@@ -309,7 +309,7 @@ def test_streams_end_with_the_container_the_pod_and_the_daemon(admin, pod, api_n
     c = Command(admin, exec_path(pod, "sh", "-c", "kill 1; sleep 55555"))
     out, _, status = c.finish()
     assert status_of(status) == 137
-    eventually(lambda: admin.get("/runningpods/")[1].count('"c"') == 1, 30, "the container runs again")
+    eventually(lambda: '"restartCount":1' in admin.get("/pods")[1] and '"c"' in admin.get("/runningpods/")[1], 30, "the container runs again")
     held = [Command(admin, exec_path(pod, "sleep", "55555")), Command(admin, exec_path(pod, verb="attach"))]
     held[0].session.ping()
     api_node.remove_manifest("web")

@@ -3,8 +3,10 @@
 
 import contextlib
 import re
+import select
 import socket
 import ssl
+import threading
 
 from support import pods, spdy, websocket
 from support.api import Api
@@ -45,15 +47,55 @@ class Client:
                 s.sendall(data)
             return read_all(s)
 
-    def spdy(self, path, protocols=(), timeout=30.0, **kwargs):
-        session = spdy.Session.connect(self.connect(timeout), path, protocols, host=self.node.name, **kwargs)
+    def spdy(self, path, protocols=(), timeout=30.0, shared=False, **kwargs):
+        sock = self.connect(timeout)
+        session = spdy.Session.connect(Shared(sock) if shared else sock, path, protocols, host=self.node.name, **kwargs)
         if session.windows:
             # The server counts a client's windows from the moment on when it shows that it has some.
             session.sock.sendall(spdy.settings({7: spdy.WINDOW}))
         return session
 
-    def websocket(self, path, protocols=(), timeout=30.0):
-        return websocket.WebSocket.connect(self.connect(timeout), path, protocols, host=self.node.name)
+    def websocket(self, path, protocols=(), timeout=30.0, shared=False):
+        sock = self.connect(timeout)
+        return websocket.WebSocket.connect(Shared(sock) if shared else sock, path, protocols, host=self.node.name)
+
+
+class Shared:
+    """A TLS connection that one thread reads and another one writes: OpenSSL lets only one in at a time."""
+
+    def __init__(self, sock):
+        self.sock, self.lock, self.timeout = sock, threading.Lock(), sock.gettimeout()
+        sock.setblocking(False)
+
+    def _try(self, call, *args):
+        """What to wait for, or the call's result."""
+        with self.lock:
+            try:
+                return None, call(*args)
+            except ssl.SSLWantReadError:
+                return "read", None
+            except ssl.SSLWantWriteError:
+                return "write", None
+
+    def _until_done(self, call, *args):
+        while True:
+            wait, result = self._try(call, *args)
+            if wait is None:
+                return result
+            s = [self.sock]
+            if not any(select.select(s if wait == "read" else [], s if wait == "write" else [], [], self.timeout)):
+                raise socket.timeout("timed out")
+
+    def recv(self, n):
+        return self._until_done(self.sock.recv, n)
+
+    def sendall(self, data):
+        view = memoryview(data)
+        while view:
+            view = view[self._until_done(self.sock.send, view):]
+
+    def close(self):
+        self.sock.close()
 
 
 def read_all(s):
