@@ -50,10 +50,11 @@ struct ListenerConn {
         ConnState state;
         bool trusted, paused, above_low;
         Buf out;
-        size_t out_at;  /* of it, what was written */
-        size_t dropped; /* while lingering */
-        Timer *timer;   /* of the handshake, then of the flush */
-        int hangup_fd;  /* while paused: the same socket, for its end alone */
+        size_t out_at;    /* of it, what was written */
+        size_t record_at; /* of it, where a TLS record is to begin; 0: nowhere */
+        size_t dropped;   /* while lingering */
+        Timer *timer;     /* of the handshake, then of the flush */
+        int hangup_fd;    /* while paused: the same socket, for its end alone */
         Watch *hangup;
         ClientChain *chain;
         char peer[LISTENER_PEER_SIZE];
@@ -169,6 +170,8 @@ static int conn_write_out(ListenerConn *c)
         while (left > 0 && !lws_partial_buffered(c->wsi) && !lws_send_pipe_choked(c->wsi)) {
                 size_t n = left < WRITE_SIZE ? left : WRITE_SIZE;
 
+                if (c->out_at < c->record_at && n > c->record_at - c->out_at)
+                        n = c->record_at - c->out_at;
                 if (lws_write(c->wsi, (unsigned char *)c->out.data + c->out_at, n, LWS_WRITE_RAW) <
                     0)
                         return -1;
@@ -179,7 +182,7 @@ static int conn_write_out(ListenerConn *c)
                 lws_callback_on_writable(c->wsi);
         } else {
                 buf_deinit(&c->out);
-                c->out_at = 0;
+                c->out_at = c->record_at = 0;
         }
         return 0;
 }
@@ -545,6 +548,7 @@ int listener_conn_write(ListenerConn *c, const void *data, size_t len)
         }
         if (c->out_at > LISTENER_QUEUE_LOW) {
                 buf_consume(&c->out, c->out_at);
+                c->record_at = c->record_at > c->out_at ? c->record_at - c->out_at : 0;
                 c->out_at = 0;
         }
         buf_add(&c->out, data, len);
@@ -554,6 +558,11 @@ int listener_conn_write(ListenerConn *c, const void *data, size_t len)
                 c->above_low = true;
         lws_callback_on_writable(c->wsi);
         return 0;
+}
+
+void listener_conn_begin_record(ListenerConn *c)
+{
+        c->record_at = c->out.len;
 }
 
 void listener_conn_notify(ListenerConn *c)

@@ -67,6 +67,8 @@ int listener_set_certificate(Listener *listener, const char *cert_pem, const cha
 
 /* Queues; -ENOBUFS when the queue is full (nothing was taken), -ENOTCONN after its end. */
 int listener_conn_write(ListenerConn *conn, const void *data, size_t len);
+/* What is written next goes into a TLS record of its own, apart from what was written before. */
+void listener_conn_begin_record(ListenerConn *conn);
 /* Calls writable when the queue is, or falls, at or below LISTENER_QUEUE_LOW; -ENOBUFS asks for it
  * too. */
 void listener_conn_notify(ListenerConn *conn);

@@ -204,7 +204,8 @@ static void batch_settle(Batch *b, bool timed_out)
                                     timed_out ? "takes too long" : "failed");
                         e->usage.known = false;
                         if (e->slow || e->kind == DISK_FS || !timed_out)
-                                e->barred_until_ms = time_monotonic_ms() + DISK_BARRED_MS;
+                                e->barred_until_ms = time_monotonic_ms() +
+                                                     (timed_out ? DISK_BARRED_MS : DISK_AGE_MS);
                         e->slow = e->kind == DISK_TREE;
                 }
                 if (culprit && e->barred_until_ms)

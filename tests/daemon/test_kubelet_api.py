@@ -170,6 +170,18 @@ def test_requests_that_cannot_be_read(admin, bad):
     assert b"HTTP/1.1 400" in admin.raw(bad)
 
 
+def test_the_end_comes_in_a_record_of_its_own(api_node, admin):
+    """API servers that pass a log on through a WebSocket lose what they read together with its end."""
+    name = run_pod(api_node, "p", "echo hello; sleep 100000")
+    wait_log(admin, log_path(name), "hello")
+    with contextlib.closing(admin.connect()) as s:
+        s.sendall(head("GET", log_path(name)))
+        pieces = [s.recv(65536)]
+        while not pieces[-1].endswith(b"0\r\n\r\n"):
+            pieces.append(s.recv(65536))
+    assert pieces[-1] == b"0\r\n\r\n" and b"hello" in b"".join(pieces[:-1])
+
+
 def test_heads_have_limits(admin):
     assert b"HTTP/1.1 431" in admin.raw(head("GET", "/healthz", "X: " + "y" * 20000))
     assert b"HTTP/1.1 431" in admin.raw(head("GET", "/healthz", *["X: y"] * 150))
