@@ -67,8 +67,10 @@ build() {
         shift
         heading "building in $b"
         mkdir -p "$builds"
-        if [ ! -e "$b/build.ninja" ]; then
+        # A directory may be of another checkout.
+        if [ ! -e "$b/build.ninja" ] || [ "$(cat "$b.source" 2>/dev/null)" != "$root" ]; then
                 rm -rf "$b"
+                echo "$root" >"$b.source"
                 CC=${CC:-gcc} meson setup "$@" "$b" "$root" >"$b.log" 2>&1 || { cat "$b.log"; return 1; }
         fi
         ninja -C "$b" >"$b.log" 2>&1 || { grep -vE '^\[[0-9]+/[0-9]+\]' "$b.log" | tail -n 100; return 1; }
