@@ -17,7 +17,10 @@ build() {
         apt_aside_init "$home/apt" deb-src bookworm
         (cd "$home" && apt_aside "$home/apt" source --download-only busybox && dpkg-source -x ./*.dsc tree)
         cd "$home/tree"
-        sed 's/.*CONFIG_FEATURE_DI_ENV_HACK.*/CONFIG_FEATURE_DI_ENV_HACK=y/' debian/config/pkg/static >.config
+        # Without the other option the shell would run its own applets before programs of the image.
+        sed -e 's/.*CONFIG_FEATURE_DI_ENV_HACK.*/CONFIG_FEATURE_DI_ENV_HACK=y/' \
+                -e 's/^CONFIG_FEATURE_PREFER_APPLETS=y/# CONFIG_FEATURE_PREFER_APPLETS is not set/' \
+                -e 's/^CONFIG_FEATURE_SH_STANDALONE=y/# CONFIG_FEATURE_SH_STANDALONE is not set/' debian/config/pkg/static >.config
         yes '' | make oldconfig
         make -j2 busybox
         cp busybox "$home/.new"
