@@ -32,8 +32,8 @@ static int print_block(Reader *r, const char *data, size_t len)
         log_format_add(&r->format, data, len, &r->text, &r->error_text);
         if (buf_error(&r->text) || buf_error(&r->error_text))
                 return -ENOMEM;
-        fwrite(r->text.data, 1, r->text.len, r->out);
-        fwrite(r->error_text.data, 1, r->error_text.len, r->errors);
+        fwrite(buf_str(&r->text), 1, r->text.len, r->out);
+        fwrite(buf_str(&r->error_text), 1, r->error_text.len, r->errors);
         buf_clear(&r->text);
         buf_clear(&r->error_text);
         return ferror(r->out) ? -EPIPE : 0;

@@ -46,7 +46,7 @@ static int add_containers(const PodWorker *w, StatsGather *gather, StatsPod *to,
                         .sandbox = w->sandbox,
                         .name = view->spec->name,
                         .id = view->current.id,
-                        .image = *view->image ? view->image : view->spec->image,
+                        .image = str_empty(view->image) ? view->spec->image : view->image,
                         .log_path = arena_format(arena, "%s/%s", log_dir, view->spec->name),
                         .started_us = view->current.started_us,
                 };

@@ -347,3 +347,17 @@ def test_metrics_fit_what_containers_do(stats_node):
     assert own.get("process_open_fds")[0] > 10
     assert abs(own.get("process_start_time_seconds")[0] - time.time()) < 300
     assert stats_node.kubelet(stats_node.admin).request("GET", "/metrics/nothing")[0] == 404
+
+
+def test_figures_of_pods_that_are_just_starting(stats_node):
+    """Asked for at any moment: between the runtime's word that a container runs and the pod's own record of it, too."""
+    client = stats_node.kubelet(stats_node.admin)
+    for n in range(12):
+        stats_node.add_manifest(f"p{n}", pods.pod(f"p{n}", pods.container("c", IMAGE, "exec sleep 100000")))
+
+    def all_run():
+        for path in ("/metrics", "/stats/summary", "/metrics/cadvisor", "/metrics/resource"):
+            assert client.request("GET", path)[0] == 200
+        return len([p for p in stats_node.pods() if p["phase"] == "Running"]) == 12
+
+    eventually(all_run, 60, "all run")
