@@ -10,7 +10,6 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,22 +18,6 @@
 static void reply_json(ControlReply *reply, Buf *text)
 {
         control_reply_result(reply, buf_error(text) ? NULL : buf_str(text), text->len);
-}
-
-static void reply_error(ControlReply *reply, const char *reason, const char *format, ...)
-        __attribute__((format(printf, 3, 4)));
-
-static void reply_error(ControlReply *reply, const char *reason, const char *format, ...)
-{
-        KL_AUTOBUF text = BUF_INIT;
-        KL_AUTOERR err = NULL;
-        va_list args;
-
-        va_start(args, format);
-        buf_vaddf(&text, format, args);
-        va_end(args);
-        kl_error(&err, -EINVAL, reason, "%s", buf_str(&text));
-        control_reply_error(reply, err);
 }
 
 static const char *string_of(const Value *request, const char *key)
@@ -114,7 +97,7 @@ static void on_inspect(ControlReply *reply, const Value *request, int fd, void *
         const Image *image;
 
         if (!name) {
-                reply_error(reply, "InvalidRequest", "inspect needs a name");
+                control_reply_refuse(reply, "InvalidRequest", "inspect needs a name");
                 return;
         }
         if (pod_manager_inspect(d->pods, string_of(request, "namespace"), name, &w) == 0) {
@@ -127,7 +110,8 @@ static void on_inspect(ControlReply *reply, const Value *request, int fd, void *
         }
         image = image_find(d->images, name);
         if (!image) {
-                reply_error(reply, "NotFound", "there is no pod, container or image '%s'", name);
+                control_reply_refuse(reply, "NotFound", "there is no pod, container or image '%s'",
+                                     name);
                 return;
         }
         write_image_config(image, &w);
@@ -229,7 +213,7 @@ static void on_pull(ControlReply *reply, const Value *request, int fd, void *dat
         Transfer *t = reference ? transfer_new(reply, reference) : NULL;
 
         if (!t) {
-                reply_error(reply, "InvalidRequest", "pull needs an image");
+                control_reply_refuse(reply, "InvalidRequest", "pull needs an image");
                 return;
         }
         pull.data = t;
@@ -270,7 +254,8 @@ static void on_import(ControlReply *reply, const Value *request, int fd, void *d
         if (!t || fd < 0 || fstat(fd, &st) < 0) {
                 if (t)
                         transfer_free(t);
-                reply_error(reply, "InvalidRequest", "import needs an archive or a directory");
+                control_reply_refuse(reply, "InvalidRequest",
+                                     "import needs an archive or a directory");
                 return;
         }
         if (S_ISDIR(st.st_mode)) {
@@ -301,7 +286,7 @@ static void on_rmi(ControlReply *reply, const Value *request, int fd, void *data
         KL_AUTOERR err = NULL;
 
         if (!reference) {
-                reply_error(reply, "InvalidRequest", "rmi needs an image");
+                control_reply_refuse(reply, "InvalidRequest", "rmi needs an image");
                 return;
         }
         if (image_remove(d->images, reference, &err) < 0) {

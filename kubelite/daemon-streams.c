@@ -11,28 +11,10 @@
 #include "pod/served.h"
 #include "server/pod-dial.h"
 
-#include <stdarg.h>
-
 typedef struct LocalExec {
         ControlReply *reply;
         Exec *exec;
 } LocalExec;
-
-static void refuse(ControlReply *reply, const char *reason, const char *format, ...)
-        __attribute__((format(printf, 3, 4)));
-
-static void refuse(ControlReply *reply, const char *reason, const char *format, ...)
-{
-        KL_AUTOBUF text = BUF_INIT;
-        KL_AUTOERR err = NULL;
-        va_list args;
-
-        va_start(args, format);
-        buf_vaddf(&text, format, args);
-        va_end(args);
-        kl_error(&err, -EINVAL, reason, "%s", buf_str(&text));
-        control_reply_error(reply, err);
-}
 
 /* True when it is there; else the request was answered. */
 static bool find(Daemon *d, ControlReply *reply, const Value *request, bool container, Place *ret)
@@ -44,14 +26,15 @@ static bool find(Daemon *d, ControlReply *reply, const Value *request, bool cont
         };
 
         if (!name.namespace || !name.pod || (container && !name.container))
-                refuse(reply, "InvalidRequest", "the request names no %s",
-                       container ? "container" : "pod");
+                control_reply_refuse(reply, "InvalidRequest", "the request names no %s",
+                                     container ? "container" : "pod");
         else if (pod_manager_find_place(d->pods, &name, ret) < 0)
-                refuse(reply, "NotFound", "there is no pod '%s'", name.pod);
+                control_reply_refuse(reply, "NotFound", "there is no pod '%s'", name.pod);
         else if (container && !ret->container_id)
-                refuse(reply, "NotFound", "container '%s' is not running", name.container);
+                control_reply_refuse(reply, "NotFound", "container '%s' is not running",
+                                     name.container);
         else if (!ret->sandbox)
-                refuse(reply, "NotFound", "pod '%s' is not running", name.pod);
+                control_reply_refuse(reply, "NotFound", "pod '%s' is not running", name.pod);
         else
                 return true;
         return false;
@@ -164,7 +147,7 @@ static void on_dialed(PodDial *dial, int fd, const char *why, void *data)
 
         pod_dial_free(dial);
         if (fd < 0) {
-                refuse(reply, "Unavailable", "%s", why);
+                control_reply_refuse(reply, "Unavailable", "%s", why);
                 return;
         }
         control_reply_pass(reply, fd);
@@ -186,7 +169,7 @@ void daemon_control_forward(ControlReply *reply, const Value *request, int fd, v
         if (!find(d, reply, request, false, &place))
                 return;
         if (port < 1 || port > UINT16_MAX) {
-                refuse(reply, "InvalidRequest", "the request names no %s", "port");
+                control_reply_refuse(reply, "InvalidRequest", "the request names no %s", "port");
                 return;
         }
         dial = pod_dial_new(d->loop, sandbox_netns(place.sandbox), (uint16_t)port, on_dialed,
@@ -194,5 +177,5 @@ void daemon_control_forward(ControlReply *reply, const Value *request, int fd, v
         if (dial)
                 control_reply_on_cancel(reply, on_dial_cancelled, dial);
         else
-                refuse(reply, NULL, "%s", "out of memory");
+                control_reply_refuse(reply, NULL, "%s", "out of memory");
 }

@@ -186,6 +186,17 @@ void control_reply_error(ControlReply *reply, const KlError *err)
         reply_fail(reply, kl_error_reason(err, "Failed"), kl_error_msg(err));
 }
 
+void control_reply_refuse(ControlReply *reply, const char *reason, const char *format, ...)
+{
+        KL_AUTOBUF text = BUF_INIT;
+        va_list args;
+
+        va_start(args, format);
+        buf_vaddf(&text, format, args);
+        va_end(args);
+        reply_fail(reply, reason, buf_str(&text));
+}
+
 void control_reply_result(ControlReply *reply, const char *json, size_t len)
 {
         if (!json) {

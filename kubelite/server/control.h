@@ -97,5 +97,8 @@ bool control_reply_progress(ControlReply *reply, const char *json, size_t len);
 void control_reply_result(ControlReply *reply, const char *json, size_t len);
 /* The reason is err's, or "Failed". */
 void control_reply_error(ControlReply *reply, const KlError *err);
+/* An error in words. */
+void control_reply_refuse(ControlReply *reply, const char *reason, const char *format, ...)
+        __attribute__((format(printf, 3, 4)));
 
 #endif
