@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 
 #define RACES 4000
+#define RACES_MAX 1000000
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE 2
 #endif
@@ -79,7 +80,8 @@ static void race(const char *link, const char *path)
         size_t opened = 0;
 
         assert_true(pid > 0);
-        for (int i = 0; i < RACES; i++) {
+        /* While names are exchanged without a pause, the kernel may have to give up each time. */
+        for (int i = 0; i < RACES || (opened == 0 && i < RACES_MAX); i++) {
                 KL_AUTOFD int fd = path_open_in_root(dir, path, O_PATH, 0);
                 KL_AUTOFD int strict = path_open_beneath(dir, path, O_PATH, 0);
 
