@@ -281,6 +281,11 @@ class Node:
 
     def _end(self):
         """An orderly end: pods deleted, nothing of them left, daemon stopped."""
+        if self.process and not self.process.alive():
+            # Stopped or killed by its test; anything else is the daemon's own fault.
+            status = self.process.popen.returncode
+            self.check_log()
+            assert status in (0, -signal.SIGKILL) or not self.start_at_once, f"daemon ended with {status}"
         if not self.process or not self.process.alive():
             if self.start_at_once:
                 self.start()
