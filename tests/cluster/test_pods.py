@@ -30,7 +30,7 @@ def log_of(node, pod, container="c"):
 
 
 def test_pod_runs_and_goes(node, cluster, image, namespace):
-    p = pods.pod("p", pods.container("c", image, "echo hello; sleep 100"), namespace=namespace, node=node.name)
+    p = pods.pod("p", pods.container("c", image, "echo hello; sleep 100"), namespace=namespace, node=node.name, dnsPolicy="Default")
     seen = pods.run(cluster.admin, p)
     assert seen["status"]["podIP"].startswith("10.88.")
     assert seen["status"]["hostIP"] == node.address

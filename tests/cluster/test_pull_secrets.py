@@ -14,7 +14,8 @@ USER, PASSWORD = "puller", "let-me-in"
 
 @pytest.fixture(scope="module")
 def private(cluster):
-    with Registry(cluster.netns, users={USER: PASSWORD}) as r:
+    # Beside the registry of all other tests, whose ports it has at another address.
+    with Registry(cluster.netns, address="127.0.0.2", users={USER: PASSWORD}) as r:
         for name in ("one", "two", "three", "four"):
             r.push(images.busybox(), f"team/{name}", "1")
         yield r
